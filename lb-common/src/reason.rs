@@ -1,0 +1,87 @@
+//! Every way a packet can end, in one list: counters, metrics, tests and the README come from it.
+
+/// What is done with the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes on untouched, to the gateway's own stack.
+    Pass,
+    /// It leaves by a NIC, rewritten.
+    Forward,
+    /// It becomes its own answer.
+    Answer,
+    /// It is gone.
+    Drop,
+    /// No end of a packet: something that happened on its way, counted beside the end.
+    Note,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $help:literal])+ $name:ident $label:literal => $action:ident,)*) => {
+        /// Why a packet ended as it did. Each packet is counted under exactly one reason that is not a note.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Reason { $($(#[doc = $help])+ $name,)* }
+
+        impl Reason {
+            /// All of them, in the order of their counters.
+            pub const ALL: &[Reason] = &[$(Reason::$name,)*];
+
+            /// The name in metrics and tables.
+            pub const fn label(self) -> &'static str {
+                match self { $(Reason::$name => $label,)* }
+            }
+
+            /// What it means, for people.
+            pub const fn help(self) -> &'static str {
+                match self { $(Reason::$name => concat!($($help),+).trim_ascii(),)* }
+            }
+
+            /// What becomes of the packet.
+            pub const fn action(self) -> Action {
+                match self { $(Reason::$name => Action::$action,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Not a packet of any service or backend.
+    Foreign "foreign" => Pass,
+    /// Between a client and a backend that talk directly, past every service.
+    Direct "direct" => Pass,
+    /// From a backend to the gateway itself: an answer to a probe.
+    ToGateway "to_gateway" => Pass,
+    /// From the client, sent to its backend.
+    ToBackend "to_backend" => Forward,
+    /// From the client, rewritten and left to the kernel's routing, because the backend's neighbour is not known yet.
+    ToBackendByKernel "to_backend_by_kernel" => Forward,
+    /// From the backend, sent to its client.
+    ToClient "to_client" => Forward,
+    /// No backend of the service is up: answered with RST.
+    NoBackendReset "no_backend_reset" => Answer,
+    /// No backend of the service is up, and the packet cannot be answered.
+    NoBackend "no_backend" => Drop,
+    /// Shorter than its own headers say.
+    Truncated "truncated" => Drop,
+    /// The IPv4 header length, total length or TCP data offset contradicts the packet.
+    BadHeader "bad_header" => Drop,
+    /// A fragment: one that is not the first has no ports to choose a backend by.
+    Fragment "fragment" => Drop,
+    /// Its time to live ends here.
+    TtlExpired "ttl_expired" => Drop,
+    /// From a backend's port to a client, of no flow that we know: sent on, it would reset a living connection.
+    OrphanReply "orphan_reply" => Drop,
+    /// The client already talks from this port to every backend tried, through another VIP.
+    TupleConflict "tuple_conflict" => Drop,
+    /// The tables of the program contradict each other; a defect, or maps that someone else wrote.
+    Inconsistent "inconsistent" => Drop,
+    /// A flow was made.
+    FlowCreated "flow_created" => Note,
+    /// A live flow, the one idle longest of its sets, made room for a new one.
+    FlowEvicted "flow_evicted" => Note,
+}
+
+impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+}

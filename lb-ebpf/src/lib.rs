@@ -1,0 +1,2 @@
+//! What happens to one packet.
+#![no_std]

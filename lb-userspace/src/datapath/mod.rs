@@ -1,0 +1,147 @@
+//! What the controller may ask of the packet path.
+//!
+//! [`kernel`] does it with BPF maps and is the only user of aya; [`memory`] does it in memory and
+//! fails on demand, for tests. Neither decides anything.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use anyhow::Result;
+use lb_common::{Backend, BackendId, Endpoint, Reason, Service, Traffic};
+
+/// A service's number: its index in the maps of tables and names.
+pub type ServiceId = u16;
+
+/// What the maps hold: all that a plan starts from. Read once at start; the controller keeps its own
+/// copy up to date by [`Snapshot::note`] with each step that was applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The services' names, by id.
+    pub names: BTreeMap<ServiceId, String>,
+    /// The endpoints that are served.
+    pub services: BTreeMap<Endpoint, Service>,
+    /// The slot tables of `services`, by {slots, table}: backend ids, 0 for nobody.
+    pub tables: BTreeMap<(u32, u16), Vec<BackendId>>,
+    /// The backends, those included that only keep their last flows.
+    pub backends: BTreeMap<BackendId, Backend>,
+    /// Endpoints of backends: replies come from there.
+    pub endpoints: BTreeSet<Endpoint>,
+    /// The gateway's own addresses.
+    pub locals: BTreeSet<Ipv4Addr>,
+}
+
+/// One write to the packet path. The order of a plan never drops a packet: what is pointed to is
+/// written before what points to it, and removed after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The gateway has this address.
+    AddLocal(Ipv4Addr),
+    /// The gateway has lost this address.
+    RemoveLocal(Ipv4Addr),
+    /// Names a service id, for the next controller.
+    NameService(ServiceId, String),
+    /// Makes a backend, or changes its flags and next hop. A new one starts with zeroed traffic.
+    PutBackend(BackendId, Backend),
+    /// Replies may come from here.
+    AddEndpoint(Endpoint),
+    /// Fills the whole table {slots, table} in one write.
+    FillTable { slots: u32, table: u16, ids: Vec<BackendId> },
+    /// Serves an endpoint, or changes which table it points to. The datapath keeps the address filter
+    /// and the map of VIPs in line with what is published.
+    PublishService(Endpoint, Service),
+    /// Serves an endpoint no longer.
+    WithdrawService(Endpoint),
+    /// Replies no longer come from here.
+    RemoveEndpoint(Endpoint),
+    /// Frees a backend id that no flow names any more.
+    RetireBackend(BackendId),
+    /// Frees a service id.
+    ForgetService(ServiceId),
+}
+
+/// What one sweep of the flow table saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowCounts {
+    /// Flows that are not idle beyond their timeout.
+    pub live: u64,
+    /// Those of them whose client has sent nothing but SYN.
+    pub half_open: u64,
+    /// Flows that the table is made for.
+    pub max: u64,
+    /// Live flows by backend; backends without any are missing.
+    pub by_backend: BTreeMap<BackendId, u64>,
+}
+
+/// A NIC that the program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its name.
+    pub name: String,
+    /// The kernel's number of it.
+    pub ifindex: u32,
+    /// Its index in the map of NICs, as [`Backend::nic`] names it.
+    pub nic: u16,
+    /// Its own Ethernet address.
+    pub mac: [u8; 6],
+    /// In the driver (`native`) or the generic hook (`generic`).
+    pub mode: &'static str,
+}
+
+/// The packet path as the controller sees it.
+pub trait Datapath {
+    /// All that the maps hold.
+    fn snapshot(&mut self) -> Result<Snapshot>;
+    /// Does one step, whole or not at all.
+    fn apply(&mut self, step: &Step) -> Result<()>;
+    /// Sweeps the flow table.
+    fn flows(&mut self) -> Result<FlowCounts>;
+    /// What went to and came from each of these backends, all CPUs together.
+    fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>>;
+    /// How many packets ended for each reason, all CPUs together, in the order of [`Reason::ALL`].
+    fn reasons(&mut self) -> Result<[u64; Reason::COUNT]>;
+    /// The NICs that the program is attached to.
+    fn attached(&self) -> &[Attached];
+}
+
+impl Snapshot {
+    /// What the maps hold after `step`.
+    pub fn note(&mut self, step: &Step) {
+        match step {
+            Step::AddLocal(address) => {
+                self.locals.insert(*address);
+            }
+            Step::RemoveLocal(address) => {
+                self.locals.remove(address);
+            }
+            Step::NameService(id, name) => {
+                self.names.insert(*id, name.clone());
+            }
+            Step::PutBackend(id, backend) => {
+                self.backends.insert(*id, *backend);
+            }
+            Step::AddEndpoint(endpoint) => {
+                self.endpoints.insert(*endpoint);
+            }
+            Step::FillTable { slots, table, ids } => {
+                self.tables.insert((*slots, *table), ids.clone());
+            }
+            Step::PublishService(endpoint, service) => {
+                self.services.insert(*endpoint, *service);
+            }
+            Step::WithdrawService(endpoint) => {
+                self.services.remove(endpoint);
+            }
+            Step::RemoveEndpoint(endpoint) => {
+                self.endpoints.remove(endpoint);
+            }
+            Step::RetireBackend(id) => {
+                self.backends.remove(id);
+            }
+            Step::ForgetService(id) => {
+                self.names.remove(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Network namespaces, links and real TCP peers for the demo and the network tests.
