@@ -37,7 +37,7 @@ pub unsafe trait Frame {
     #[inline(always)]
     fn view<T: Pod>(&mut self, offset: usize) -> Option<&mut T> {
         const { assert!(align_of::<T>() <= 2) };
-        debug_assert!(offset % 2 == 0, "headers stand at even offsets");
+        debug_assert!(offset.is_multiple_of(2), "headers stand at even offsets");
         let start = self.start().wrapping_add(offset);
         // The verifier learns the packet's bounds from this comparison and from no other.
         if start.wrapping_add(size_of::<T>()) > self.end() {

@@ -1,0 +1,288 @@
+//! Packets of services, there and back.
+
+use std::{vec, vec::Vec};
+
+use lb_common::{Backend, Reason};
+
+use super::{BACKEND, CLIENT, VIP, one};
+use crate::{
+    forward::Verdict,
+    header::SYN,
+    testing::{Act, Case, Memory, NIC_A, NIC_B, ROUTER_A, TcpPacket, World, endpoint, mac_of, mac_of_address, tcp},
+};
+
+const TO_B: Verdict = Verdict::Redirect(NIC_B);
+const TO_A: Verdict = Verdict::Redirect(NIC_A);
+const NEW: &[(Reason, u64)] = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)];
+const ON: &[(Reason, u64)] = &[(Reason::ToBackend, 1)];
+const BACK: &[(Reason, u64)] = &[(Reason::ToClient, 1)];
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        connection(),
+        golden_there(),
+        golden_back(),
+        one_nic(),
+        mid_life(),
+        unresolved(),
+        nobody(),
+        nobody_data(),
+        nobody_rst(),
+        two_vips_share_a_backend(),
+        two_vips_share_the_only_backend(),
+        client_moves(),
+        stays_when_the_table_changes(),
+        several_listens(),
+        checksum_edges(),
+    ]
+}
+
+fn to_vip() -> TcpPacket {
+    tcp(CLIENT, VIP)
+}
+
+fn from_backend() -> TcpPacket {
+    tcp(BACKEND, CLIENT).by_backend()
+}
+
+fn connection() -> Case {
+    let data = to_vip().payload(b"GET / HTTP/1.0\r\n\r\n");
+    let answer = from_backend().payload(b"HTTP/1.0 200 OK\r\n\r\nodd");
+    Case::new("a connection goes to its backend and comes back from the VIP", one)
+        .arrives(to_vip().syn().build(), NIC_A, TO_B, to_vip().syn().to(BACKEND).towards_backend().build(), NEW)
+        .arrives(
+            from_backend().syn_ack().build(),
+            NIC_B,
+            TO_A,
+            tcp(VIP, CLIENT).syn_ack().towards_client().build(),
+            BACK,
+        )
+        .arrives(to_vip().build(), NIC_A, TO_B, to_vip().to(BACKEND).towards_backend().build(), ON)
+        .arrives(data.build(), NIC_A, TO_B, data.clone().to(BACKEND).towards_backend().build(), ON)
+        .arrives(answer.build(), NIC_B, TO_A, answer.clone().from(VIP).towards_client().build(), BACK)
+        .then(Act::Flows(1))
+        .then(Act::Traffic(1, [3, 2], [40 + 40 + 58, 40 + 62]))
+}
+
+/// The packet of the golden vectors.
+fn vector(source: &str, target: &str) -> TcpPacket {
+    let mut packet = tcp(source, target).flags(SYN).payload(b"Should not change!!\0");
+    packet.sequence = 0x40e2_0100;
+    packet.acknowledgment = 0;
+    packet.fragment = 0;
+    packet
+}
+
+/// The frame, with these checksums of IP and TCP, which were computed independently.
+fn with_checksums(frame: Vec<u8>, ip: u16, tcp: u16) -> Vec<u8> {
+    let mut frame = frame;
+    frame[24..26].copy_from_slice(&ip.to_be_bytes());
+    frame[50..52].copy_from_slice(&tcp.to_be_bytes());
+    frame
+}
+
+fn golden_there() -> Case {
+    let packet = vector("110.0.11.1:111", "172.16.10.1:80").ttl(65);
+    let out = with_checksums(packet.clone().to("192.168.0.1:8080").towards_backend().build(), 0x4112, 0xd7d0);
+    Case::new("the golden vector of a rewritten target", |world| {
+        world.serve(&["172.16.10.1:80"], &["192.168.0.1:8080"]);
+    })
+    .arrives(packet.build(), NIC_A, TO_B, out, NEW)
+}
+
+fn golden_back() -> Case {
+    let packet = vector("192.168.0.2:8080", "110.0.11.1:111").by_backend();
+    let out = with_checksums(packet.clone().from("172.16.10.2:80").towards_client().build(), 0x4ca9, 0x01a8);
+    Case::new("the golden vector of a restored source", |world| {
+        world.serve(&["172.16.10.2:80"], &["192.168.0.2:8080"]);
+    })
+    .arrives(vector("110.0.11.1:111", "172.16.10.2:80").build(), NIC_A, TO_B, None, NEW)
+    .arrives(packet.build(), NIC_B, TO_A, out, BACK)
+}
+
+fn one_nic() -> Case {
+    let syn = to_vip().syn();
+    let out = syn.clone().to(BACKEND).ttl(63).macs(mac_of(NIC_A), mac_of_address(endpoint(BACKEND).address));
+    let answer = tcp(BACKEND, CLIENT).syn_ack().by_backend();
+    Case::new("one NIC with both subnets sends packets out where they came in", |world| {
+        one(world);
+        world.nics.remove(&NIC_B);
+        for backend in world.backends.values_mut() {
+            backend.nic = NIC_A;
+        }
+    })
+    .arrives(syn.build(), NIC_A, Verdict::Transmit, out.build(), NEW)
+    .arrives(answer.build(), NIC_A, Verdict::Transmit, answer.clone().from(VIP).towards_client().build(), BACK)
+}
+
+fn mid_life() -> Case {
+    let data = to_vip().payload(b"still here");
+    Case::new("a flow first seen in mid-life goes where the hash says", one)
+        .arrives(data.build(), NIC_A, TO_B, data.clone().to(BACKEND).towards_backend().build(), NEW)
+        .arrives(from_backend().build(), NIC_B, TO_A, tcp(VIP, CLIENT).towards_client().build(), BACK)
+}
+
+fn unresolved() -> Case {
+    let syn = to_vip().syn();
+    let counts = &[(Reason::ToBackendByKernel, 1), (Reason::FlowCreated, 1)];
+    Case::new(
+        "a backend whose neighbour is unknown is reached through the kernel, which counts down the TTL",
+        |world| {
+            one(world);
+            for backend in world.backends.values_mut() {
+                backend.flags = Backend::PRESENT;
+            }
+        },
+    )
+    .arrives(syn.build(), NIC_A, Verdict::Pass, syn.clone().to(BACKEND).build(), counts)
+}
+
+fn without_backends(world: &mut World) {
+    one(world);
+    world.fill(1, &[]);
+}
+
+/// The RST that answers `packet` when nobody is there.
+fn refusal(packet: &TcpPacket) -> TcpPacket {
+    let mut rst = packet.clone();
+    (rst.source, rst.target) = (packet.target, packet.source);
+    rst.macs = (packet.macs.1, packet.macs.0);
+    rst.payload = Vec::new();
+    rst.window = 0;
+    rst.fragment = 0x4000;
+    rst.ttl = 64;
+    rst.ip_options = Vec::new();
+    rst.tcp_options = Vec::new();
+    rst
+}
+
+fn nobody() -> Case {
+    let mut syn = to_vip().syn();
+    syn.tcp_options = vec![2, 4, 5, 0xb4];
+    syn.ip_options = vec![1, 1, 1, 0];
+    let mut rst = refusal(&syn).rst();
+    (rst.sequence, rst.acknowledgment) = (0, 1001);
+    Case::new("a SYN for a service without backends is answered with RST", without_backends)
+        .arrives(syn.build(), NIC_A, Verdict::Transmit, rst.build(), &[(Reason::NoBackendReset, 1)])
+        .then(Act::Flows(0))
+}
+
+fn nobody_data() -> Case {
+    let data = to_vip().payload(b"anyone?");
+    let mut rst = refusal(&data).flags(crate::header::RST);
+    (rst.sequence, rst.acknowledgment) = (2000, 0);
+    Case::new("an ACK for a service without backends is answered where it acknowledges", without_backends).arrives(
+        data.build(),
+        NIC_A,
+        Verdict::Transmit,
+        rst.build(),
+        &[(Reason::NoBackendReset, 1)],
+    )
+}
+
+fn nobody_rst() -> Case {
+    Case::new("a RST is never answered by a RST", without_backends).drops(
+        to_vip().rst().build(),
+        NIC_A,
+        Reason::NoBackend,
+    )
+}
+
+const SECOND_VIP: &str = "203.0.113.11:80";
+
+fn two_vips_share_a_backend() -> Case {
+    // On the slot of this client both services have their first backend, which is the same.
+    let client = endpoint(CLIENT).address;
+    let slot = Memory::slot_of(client, lb_common::slots::SMALL) as usize;
+    let syn = tcp(CLIENT, SECOND_VIP).syn();
+    let answer = tcp("10.0.1.12:8080", CLIENT).by_backend();
+    Case::new("a port that talks to a backend through one VIP gets another backend through the second", |world| {
+        world.serve(&[VIP], &[BACKEND]);
+        world.serve(&[SECOND_VIP], &[BACKEND, "10.0.1.12:8080"]);
+        let table = world.tables.get_mut(&2).expect("the second service");
+        (table[slot], table[slot + 1]) = (2, 3);
+    })
+    .arrives(to_vip().syn().build(), NIC_A, TO_B, None, NEW)
+    .arrives(syn.build(), NIC_A, TO_B, syn.clone().to("10.0.1.12:8080").towards_backend().build(), NEW)
+    .arrives(from_backend().build(), NIC_B, TO_A, tcp(VIP, CLIENT).towards_client().build(), BACK)
+    .arrives(answer.build(), NIC_B, TO_A, answer.clone().from(SECOND_VIP).towards_client().build(), BACK)
+    .then(Act::Flows(2))
+}
+
+fn two_vips_share_the_only_backend() -> Case {
+    let syn = tcp(CLIENT, SECOND_VIP).syn();
+    let other = tcp("192.0.2.7:4322", SECOND_VIP).syn();
+    Case::new(
+        "a port that talks to the only backend through one VIP cannot through the second, until it is done",
+        |world| {
+            world.serve(&[VIP], &[BACKEND]);
+            world.serve(&[SECOND_VIP], &[BACKEND]);
+        },
+    )
+    .arrives(to_vip().syn().build(), NIC_A, TO_B, None, NEW)
+    .drops(syn.build(), NIC_A, Reason::TupleConflict)
+    .arrives(other.build(), NIC_A, TO_B, other.clone().to(BACKEND).towards_backend().build(), NEW)
+    .arrives(from_backend().rst().build(), NIC_B, TO_A, None, BACK)
+    .arrives(syn.build(), NIC_A, TO_B, syn.clone().to(BACKEND).towards_backend().build(), NEW)
+    .then(Act::Flows(2))
+}
+
+fn client_moves() -> Case {
+    let other = lb_common::Mac([2, 0, 0, 0, 0xaa, 2]);
+    let data = to_vip().macs(other, mac_of(NIC_A));
+    let out = tcp(VIP, CLIENT).ttl(63).macs(mac_of(NIC_A), other);
+    Case::new("replies leave the way the client's last packet came", one)
+        .arrives(to_vip().syn().build(), NIC_A, TO_B, None, NEW)
+        .arrives(data.build(), NIC_A, TO_B, None, ON)
+        .arrives(from_backend().build(), NIC_B, TO_A, out.build(), BACK)
+        .arrives(to_vip().macs(ROUTER_A, mac_of(NIC_B)).build(), NIC_B, Verdict::Transmit, None, ON)
+        .arrives(from_backend().build(), NIC_B, Verdict::Transmit, None, BACK)
+}
+
+fn stays_when_the_table_changes() -> Case {
+    let mut world = World::new();
+    world.serve(&[VIP], &[BACKEND, "10.0.1.12:8080"]);
+    let mut before = world.clone();
+    before.fill(1, &[1]);
+    world.fill(1, &[2]);
+    let data = to_vip().payload(b"more");
+    let fresh = tcp("192.0.2.7:9999", VIP).syn();
+    Case::new("a live flow stays where it is when the table changes, a new one follows the table", |world| {
+        *world = before
+    })
+    .arrives(to_vip().syn().build(), NIC_A, TO_B, None, NEW)
+    .arrives(from_backend().syn_ack().build(), NIC_B, TO_A, None, BACK)
+    .then(Act::Change(world))
+    .arrives(data.build(), NIC_A, TO_B, data.clone().to(BACKEND).towards_backend().build(), ON)
+    .arrives(fresh.build(), NIC_A, TO_B, fresh.clone().to("10.0.1.12:8080").towards_backend().build(), NEW)
+}
+
+fn several_listens() -> Case {
+    let second = tcp(CLIENT, "203.0.113.12:8443").syn();
+    Case::new("a service with several listens serves all of them", |world| {
+        world.serve(&[VIP, "203.0.113.12:8443"], &[BACKEND]);
+    })
+    .arrives(second.build(), NIC_A, TO_B, second.clone().to(BACKEND).towards_backend().build(), NEW)
+}
+
+/// Every value that the TCP checksum can take at its edges, by a payload that steers it there.
+fn checksum_edges() -> Case {
+    let mut case = Case::new("checksums are right at their edges", one);
+    let mut first = true;
+    for wanted in [0x0000u16, 0x0001, 0x00ff, 0x7fff, 0x8000, 0xfffe, 0xffff] {
+        for steer_after in [false, true] {
+            let mut packet = to_vip().payload(&[0, 0]);
+            // The word that makes the sum of the packet, before or after the rewrite, what is wanted.
+            let probe = if steer_after { packet.clone().to(BACKEND).towards_backend() } else { packet.clone() };
+            let frame = probe.build();
+            let sum = u16::from_be_bytes([frame[50], frame[51]]);
+            let word = (u32::from(sum) + u32::from(!wanted)) as u64;
+            let word = ((word & 0xffff) + (word >> 16)) as u16;
+            packet = packet.payload(&word.to_be_bytes());
+            let out = packet.clone().to(BACKEND).towards_backend().build();
+            case = case.arrives(packet.build(), NIC_A, TO_B, out, if first { NEW } else { ON });
+            first = false;
+        }
+    }
+    case
+}

@@ -1,0 +1,158 @@
+//! Headers that are short, long, or lie.
+
+use std::{vec, vec::Vec};
+
+use lb_common::Reason;
+
+use super::{BACKEND, CLIENT, VIP, one};
+use crate::{
+    forward::Verdict,
+    testing::{Act, Case, NIC_A, NIC_B, checksum, tcp},
+};
+
+const NEW: &[(Reason, u64)] = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)];
+const ON: &[(Reason, u64)] = &[(Reason::ToBackend, 1)];
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![options(), truncated(), truncated_options(), lying(), lying_replies(), ttl(), fragments(), padded()]
+}
+
+fn options() -> Case {
+    let mut case = Case::new("IPv4 options of every length work both ways", one);
+    for words in 1..=10 {
+        let mut there = tcp(CLIENT, VIP).payload(b"abc");
+        there.ip_options = vec![1; words * 4];
+        there.tcp_options = vec![1; 12];
+        let mut back = tcp(BACKEND, CLIENT).by_backend();
+        back.ip_options = vec![1; words * 4];
+        case = case
+            .arrives(
+                there.build(),
+                NIC_A,
+                Verdict::Redirect(NIC_B),
+                there.clone().to(BACKEND).towards_backend().build(),
+                if words == 1 { NEW } else { ON },
+            )
+            .arrives(
+                back.build(),
+                NIC_B,
+                Verdict::Redirect(NIC_A),
+                back.clone().from(VIP).towards_client().build(),
+                &[(Reason::ToClient, 1)],
+            );
+    }
+    case
+}
+
+fn truncated() -> Case {
+    let whole = tcp(CLIENT, VIP).payload(b"some data").build();
+    let mut case = Case::new("a packet cut short at any length never reaches a backend", one);
+    for length in 14..whole.len() {
+        let frame = whole[..length].to_vec();
+        // Without whole addresses nobody can say whose it was.
+        case = if length < 34 {
+            case.passes(frame, NIC_A, &[(Reason::Foreign, 1)])
+        } else {
+            case.drops(frame, NIC_A, Reason::Truncated)
+        };
+    }
+    case.then(Act::Flows(0))
+}
+
+fn truncated_options() -> Case {
+    let mut packet = tcp(CLIENT, VIP);
+    packet.ip_options = vec![1; 40];
+    let whole = packet.build();
+    let mut case = Case::new("a packet with options cut short at any length never reaches a backend", one);
+    for length in 34..whole.len() {
+        case = case.drops(whole[..length].to_vec(), NIC_A, Reason::Truncated);
+    }
+    case.then(Act::Flows(0))
+}
+
+/// A packet with one octet changed, and its IPv4 checksum made right again.
+fn changed(frame: &[u8], at: usize, octet: u8) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[at] = octet;
+    frame[24..26].fill(0);
+    let sum = checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+fn lying() -> Case {
+    let frame = tcp(CLIENT, VIP).payload(b"some data").build();
+    let mut case = Case::new("headers that contradict the packet never reach a backend", one);
+    for words in 0..5 {
+        case = case.drops(changed(&frame, 14, 0x40 | words), NIC_A, Reason::BadHeader);
+    }
+    case = case.drops(changed(&frame, 14, 0x65), NIC_A, Reason::BadHeader);
+    for words in 0..5 {
+        case = case.drops(changed(&frame, 46, words << 4), NIC_A, Reason::BadHeader);
+    }
+    // 40 octets of headers and nine of data: a TCP header of 32 octets goes past the end.
+    case.drops(changed(&frame, 46, 8 << 4), NIC_A, Reason::BadHeader)
+        .drops(changed(&frame, 17, 39), NIC_A, Reason::BadHeader)
+        .drops(changed(&frame, 17, 0), NIC_A, Reason::BadHeader)
+        .drops(changed(&frame, 17, 50), NIC_A, Reason::Truncated)
+        .drops(changed(&frame, 16, 0xff), NIC_A, Reason::Truncated)
+        .then(Act::Flows(0))
+}
+
+fn lying_replies() -> Case {
+    let frame = tcp(BACKEND, CLIENT).by_backend().payload(b"some data").build();
+    Case::new("a backend's lying headers never reach the client", one)
+        .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, Verdict::Redirect(NIC_B), None, NEW)
+        .drops(changed(&frame, 46, 4 << 4), NIC_B, Reason::BadHeader)
+        .drops(changed(&frame, 17, 39), NIC_B, Reason::BadHeader)
+        .drops(changed(&frame, 17, 50), NIC_B, Reason::Truncated)
+        .drops(changed(&frame, 22, 1), NIC_B, Reason::TtlExpired)
+}
+
+fn ttl() -> Case {
+    let packet = tcp(CLIENT, VIP);
+    Case::new("a packet whose TTL ends here ends here", one)
+        .drops(packet.clone().ttl(0).build(), NIC_A, Reason::TtlExpired)
+        .drops(packet.clone().ttl(1).build(), NIC_A, Reason::TtlExpired)
+        .arrives(
+            packet.clone().ttl(2).build(),
+            NIC_A,
+            Verdict::Redirect(NIC_B),
+            packet.to(BACKEND).ttl(2).towards_backend().build(),
+            NEW,
+        )
+}
+
+fn fragments() -> Case {
+    let piece = |fragment: u16| {
+        let mut packet = tcp(CLIENT, VIP).payload(&[7; 64]);
+        packet.fragment = fragment;
+        packet.build()
+    };
+    let mut back = tcp(BACKEND, CLIENT).by_backend();
+    back.fragment = 0x2000;
+    Case::new("no fragment for a service passes, and none is read as if it had ports", one)
+        .drops(piece(0x2000), NIC_A, Reason::Fragment)
+        .drops(piece(0x2008), NIC_A, Reason::Fragment)
+        .drops(piece(0x0010), NIC_A, Reason::Fragment)
+        .drops(piece(0x1fff), NIC_A, Reason::Fragment)
+        .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, Verdict::Redirect(NIC_B), None, NEW)
+        .drops(piece(0x0010), NIC_A, Reason::Fragment)
+        .drops(back.build(), NIC_B, Reason::Fragment)
+        .then(Act::Flows(1))
+}
+
+fn padded() -> Case {
+    let packet = tcp(CLIENT, VIP).syn();
+    let pad = |mut frame: Vec<u8>| {
+        frame.resize(60, 0);
+        frame
+    };
+    Case::new("a frame padded to Ethernet's least keeps its padding", one).arrives(
+        pad(packet.build()),
+        NIC_A,
+        Verdict::Redirect(NIC_B),
+        pad(packet.clone().to(BACKEND).towards_backend().build()),
+        NEW,
+    )
+}
