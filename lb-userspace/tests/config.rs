@@ -64,7 +64,10 @@ fn every_fault_is_said_as_expected() {
         if std::env::var_os("UPDATE").is_some() {
             fs::write(&expected, &said).expect("writable");
         } else if fs::read_to_string(&expected).unwrap_or_default() != said {
-            wrong.push(format!("{name} (UPDATE=1 accepts it):\n{said}"));
+            let expected = fs::read_to_string(&expected).unwrap_or_default();
+            let line = said.lines().zip(expected.lines()).take_while(|(a, b)| a == b).count();
+            let line_of = |text: &str| text.lines().nth(line).unwrap_or("(the end)").to_owned();
+            wrong.push(format!("{name}: expected {}\n{name}:      got {}", line_of(&expected), line_of(&said)));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -204,7 +207,7 @@ fn a_file_that_cannot_be_read_is_a_fault() -> io::Result<()> {
     assert!(said(Path::new("/dev/zero")).starts_with("/dev/zero: larger than 16 MiB\n"));
     let secret = folder.path().join("secret.yaml");
     fs::write(&secret, SMALLEST)?;
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0))?;
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000))?;
     // Root reads everything; then the file is simply valid.
     if fs::read(&secret).is_err() {
         assert!(said(&secret).starts_with("/secret.yaml: not readable: permission denied\n"));

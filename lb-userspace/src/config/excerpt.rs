@@ -9,6 +9,8 @@ use std::ops::Range;
 const WIDTH: usize = 120;
 /// Characters that are shown before the mark of a line that is cut.
 const BEFORE: usize = 60;
+/// Octets before and after the start of a mark that are looked at: more than [`WIDTH`] characters.
+const WINDOW: usize = 1024;
 
 /// A line and the mark under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,19 +25,22 @@ impl Excerpt {
     /// The line of `source` around `mark`, which is in octets and may end on a later line.
     pub(super) fn new(source: &str, mark: Range<usize>) -> Self {
         let start = floor(source, mark.start);
+        // A line of megabytes is not walked for each of its faults.
+        let from = floor(source, start.saturating_sub(WINDOW));
+        let to = floor(source, start.saturating_add(WINDOW));
         let line_break = ['\n', '\r'];
-        let line_start = source[..start].rfind(line_break).map_or(0, |at| at + 1);
-        let line_end = source[start..].find(line_break).map_or(source.len(), |at| start + at);
+        let line_start = source[from..start].rfind(line_break).map_or(from, |at| from + at + 1);
+        let line_end = source[start..to].find(line_break).map_or(to, |at| start + at);
         // An empty mark is one character wide, or stands after the line.
         let least = source[start..line_end].chars().next().map_or(start, |first| start + first.len_utf8());
         let end = floor(source, mark.end).clamp(least, line_end);
 
-        let shown_start = cut_before(source, line_start, start);
+        let shown_start = cut_before(&source[..line_end], line_start, start);
         let before = &source[shown_start..start];
         let marked = &source[start..end];
         let after = &source[end..line_end];
         let mut excerpt = Self { line: String::new(), mark: String::new() };
-        if shown_start > line_start {
+        if shown_start > line_start || (line_start == from && from > 0) {
             excerpt.push('…', ' ');
         }
         before.chars().for_each(|character| excerpt.push(character, ' '));
@@ -85,13 +90,14 @@ fn floor(text: &str, at: usize) -> usize {
     text.floor_char_boundary(at.min(text.len()))
 }
 
-/// Where a line is cut so that not too much stands before the mark.
+/// Where a line is cut so that not too much stands before the mark; a line that fits is shown whole.
+/// `source` ends where the line does.
 fn cut_before(source: &str, line_start: usize, mark: usize) -> usize {
-    source[line_start..mark]
-        .char_indices()
-        .rev()
-        .nth(BEFORE)
-        .map_or(line_start, |(at, character)| line_start + at + character.len_utf8())
+    if source[line_start..].chars().nth(WIDTH).is_none() {
+        return line_start;
+    }
+    let mut before = source[line_start..mark].char_indices().rev();
+    before.nth(BEFORE).map_or(line_start, |(at, character)| line_start + at + character.len_utf8())
 }
 
 /// Characters that a terminal obeys or that turn the line around (Unicode bidirectional controls).

@@ -13,6 +13,8 @@ use super::{
 pub(super) struct Fields<'t> {
     map: Value<'t>,
     known: Vec<(&'static str, Value<'t>)>,
+    /// Keys that are probably there, misspelt.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'t> Fields<'t> {
@@ -21,20 +23,24 @@ impl<'t> Fields<'t> {
         let help = format!("keys that may stand here: {}", room.keys().now.join(", "));
         let entries = entries(report, map, &help)?;
         let mut known = Vec::with_capacity(entries.len());
+        let mut misspelt = Vec::new();
         for entry in entries {
             let value = map.under(&entry.key, entry.span, entry.value);
             match room.meaning(&entry.key) {
                 Meaning::Known(key) => known.push((key, value)),
-                Meaning::Refused(message, help) => report.fault(value.key_place(), message, help),
+                Meaning::Refused { message, help, likely } => {
+                    report.fault(value.key_place(), message, help);
+                    misspelt.extend(likely);
+                }
             }
         }
-        Some(Self { map: map.clone(), known })
+        Some(Self { map: map.clone(), known, misspelt })
     }
 
     /// Like [`read`](Self::read), but a map without any keys may also be left out.
     pub(super) fn read_optional(report: &mut Report, map: &Value<'t>, room: Room) -> Option<Self> {
         match map.kind() {
-            Kind::Null => Some(Self { map: map.clone(), known: Vec::new() }),
+            Kind::Null => Some(Self { map: map.clone(), known: Vec::new(), misspelt: Vec::new() }),
             _ => Self::read(report, map, room),
         }
     }
@@ -48,7 +54,8 @@ impl<'t> Fields<'t> {
     /// A key that has to be there.
     pub(super) fn required(&mut self, report: &mut Report, key: &str, help: &str) -> Option<Value<'t>> {
         let value = self.take(key);
-        if value.is_none() {
+        // One slip of the finger is one fault.
+        if value.is_none() && !self.misspelt.contains(&key) {
             let mut place = self.map.key_place();
             place.path = self.map.path_of(key);
             report.fault(place, format!("`{key}` is missing"), help);
@@ -102,7 +109,7 @@ fn merge_into<'t>(
     };
     for entry in written {
         if entry.key == "<<" {
-            for inner in source.under("<<", entry.span, entry.value).items() {
+            for inner in source.instead(entry.value).items() {
                 merge_into(report, &inner, first, entries);
             }
         } else if !first.contains_key(&*entry.key) {

@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use super::{
+    duration,
     fields::Fields,
     keys::Room,
     report::{Complaint, Place, Report, Value},
@@ -90,7 +91,7 @@ impl Settings {
         if let Some(own) = self.timeout.as_ref().or(self.interval.as_ref())
             && health.timeout > health.interval
         {
-            let (timeout, interval) = (scalar::spelt(health.timeout), scalar::spelt(health.interval));
+            let (timeout, interval) = (duration::spelt(health.timeout), duration::spelt(health.interval));
             report.warn(
                 own.place.clone(),
                 format!("a probe may take {timeout}, longer than the {interval} between two of them"),
@@ -111,8 +112,7 @@ fn word(text: &str) -> Result<Kinds, Complaint> {
     match text {
         "none" => Ok(Kinds::Off),
         "tcp" => Err(Complaint::new("tcp is a key of `health`", "write `health: {tcp: {}}`")),
-        _ => scalar::choice(text, &[("none", Kinds::Off)], &["http", "tls", "exchange", "exec"])
-            .map_err(|complaint| Complaint { help: HELP.to_owned(), ..complaint }),
+        _ => scalar::choice(text, &[("none", Kinds::Off)], &["http", "tls", "exchange", "exec"], HELP),
     }
 }
 
@@ -125,7 +125,7 @@ fn tcp(report: &mut Report, value: &Value<'_>) -> Option<Kinds> {
 }
 
 fn time(report: &mut Report, value: &Value<'_>) -> Option<Timed> {
-    let duration = report.text(value, "a duration", "write it like 2s", |text| scalar::duration(text, TIMES))?;
+    let duration = report.text(value, "a duration", "write it like 2s", |text| duration::duration(text, TIMES))?;
     Some(Timed { duration, place: value.place() })
 }
 

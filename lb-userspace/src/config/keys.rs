@@ -116,8 +116,15 @@ const ELSEWHERE: [(&str, &str); 14] = [
 pub(super) enum Meaning {
     /// One of this version's keys.
     Known(&'static str),
-    /// Refused: what is wrong, and what to do.
-    Refused(String, String),
+    /// Not to be used.
+    Refused {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        help: String,
+        /// The key of this version that was probably meant.
+        likely: Option<&'static str>,
+    },
 }
 
 impl Room {
@@ -135,27 +142,31 @@ impl Room {
         let shown = super::scalar::shown(key);
         if keys.later.contains(&key) || (self == Room::Node && key.starts_with("dead_man")) {
             let message = format!("this version does not have `{shown}` yet");
-            return Meaning::Refused(message, "remove it until a version has it".to_owned());
+            return Meaning::Refused { message, help: "remove it until a version has it".to_owned(), likely: None };
         }
-        Meaning::Refused(format!("`{shown}` is not a key of {}", keys.noun), self.advice(key))
+        let (likely, help) = self.advice(key);
+        Meaning::Refused { message: format!("`{shown}` is not a key of {}", keys.noun), help, likely }
     }
 
-    /// What to write instead of a key that nobody knows.
-    fn advice(self, key: &str) -> String {
+    /// What was probably meant by a key that nobody knows, and what to do.
+    fn advice(self, key: &str) -> (Option<&'static str>, String) {
         let Keys { now, later, .. } = self.keys();
         let foreign = ELSEWHERE.iter().find(|(name, ours)| *name == key && now.contains(ours)).map(|(_, ours)| *ours);
         if let Some(likely) = foreign.or_else(|| closest(key, now.iter().chain(*later).copied())) {
-            let yet = if now.contains(&likely) { "" } else { " This version does not have it yet" };
-            return format!("did you mean `{likely}`?{yet}");
+            return if now.contains(&likely) {
+                (Some(likely), format!("did you mean `{likely}`?"))
+            } else {
+                (None, format!("did you mean `{likely}`? This version does not have it yet"))
+            };
         }
         let home = |has: fn(&Keys) -> &'static [&'static str]| ROOMS.iter().find(|keys| has(keys).contains(&key));
         if let Some(home) = home(|keys| keys.now) {
-            return format!("it is a key of {}", home.noun);
+            return (None, format!("it is a key of {}", home.noun));
         }
         if let Some(home) = home(|keys| keys.later) {
-            return format!("it is a key of {}, and this version does not have it yet", home.noun);
+            return (None, format!("it is a key of {}, and this version does not have it yet", home.noun));
         }
-        format!("keys of {} are {}", self.keys().noun, now.join(", "))
+        (None, format!("keys of {}: {}", self.keys().noun, now.join(", ")))
     }
 }
 
@@ -176,7 +187,8 @@ pub(super) fn closest<'a>(typed: &str, words: impl Iterator<Item = &'a str>) -> 
         // A word that shares nothing but its length is no slip of the finger.
         (distance <= allowed && distance * 2 < letters.len().max(typed.len())).then_some((distance, word))
     };
-    words.filter_map(likely).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+    let alike = |word: &str| word.replace('-', "_").chars().zip(&typed).take_while(|(a, b)| a == *b).count();
+    words.filter_map(likely).min_by_key(|(distance, word)| (*distance, usize::MAX - alike(word))).map(|(_, word)| word)
 }
 
 /// Insertions, deletions, changes and swaps of neighbours that lead from one word to the other
@@ -206,7 +218,7 @@ mod tests {
     #[track_caller]
     fn advice(room: Room, key: &str) -> String {
         match room.meaning(key) {
-            Meaning::Refused(_, help) => help,
+            Meaning::Refused { help, .. } => help,
             Meaning::Known(key) => panic!("{key} is known"),
         }
     }
@@ -232,13 +244,13 @@ mod tests {
 
     #[test]
     fn a_key_that_is_like_none_gets_the_list() {
-        assert_eq!(advice(Room::Tcp, "zebra"), "keys of `tcp` are port");
+        assert_eq!(advice(Room::Tcp, "zebra"), "keys of `tcp`: port");
     }
 
     #[test]
     fn what_is_promised_is_not_unknown() {
         let promised = |room: Room, key| match room.meaning(key) {
-            Meaning::Refused(message, _) => message,
+            Meaning::Refused { message, .. } => message,
             Meaning::Known(key) => key.to_owned(),
         };
         assert_eq!(promised(Room::Service, "timeouts"), "this version does not have `timeouts` yet");

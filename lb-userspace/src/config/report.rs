@@ -74,6 +74,11 @@ impl<'t> Value<'t> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
+    /// Another node at the same path.
+    pub(super) fn instead(&self, id: NodeId) -> Self {
+        Self { node: self.tree.node(id), ..self.clone() }
+    }
+
     /// The values of a list; a value that is no list stands for a list of itself.
     pub(super) fn items(&self) -> Vec<Self> {
         let Kind::List(ids) = self.kind() else { return vec![self.clone()] };
@@ -168,23 +173,33 @@ impl Report {
     /// A whole number. `noun` completes "70000 is not …".
     pub(super) fn number(&mut self, value: &Value<'_>, noun: &str, range: RangeInclusive<u32>) -> Option<u32> {
         let help = format!("write a whole number from {} to {}", range.start(), range.end());
+        self.number_by(value, &help, |text| scalar::number(text, noun, range))
+    }
+
+    /// A number without quotes, read by `parse`.
+    pub(super) fn number_by(
+        &mut self,
+        value: &Value<'_>,
+        help: &str,
+        parse: impl FnOnce(&str) -> Result<u32, Complaint>,
+    ) -> Option<u32> {
         if let Kind::Text { text, plain: false } = value.kind()
             && text.starts_with(|c: char| c.is_ascii_digit())
         {
             self.fault(
                 value.place(),
-                format!("{} is text, not a number", scalar::shown(text)),
+                format!("\"{}\" is text, not a number", scalar::shown(text)),
                 "write it without quotes",
             );
             return None;
         }
-        self.text(value, "a number", &help, |text| scalar::number(text, noun, range))
+        self.text(value, "a number", help, parse)
     }
 
     /// One of a few words. Words of `later` are promised, and this version does not have them.
     pub(super) fn choice<T: Copy>(&mut self, value: &Value<'_>, now: &[(&str, T)], later: &[&str]) -> Option<T> {
         let help = format!("write {}", scalar::alternatives(now.iter().map(|(name, _)| *name)));
-        self.text(value, "a word", &help, |text| scalar::choice(text, now, later))
+        self.text(value, "a word", &help, |text| scalar::choice(text, now, later, &help))
     }
 
     /// Whether nothing is wrong.

@@ -1,15 +1,14 @@
-//! What single words and numbers mean: durations, numbers, names, choices.
+//! What single words and numbers mean: numbers, names, choices.
 //!
 //! Pure functions from text to value. They know nothing of the file, so they complain about parts of
 //! the text, and the caller says where that is.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::ops::RangeInclusive;
 
 use super::{keys::closest, report::Complaint};
 
 /// The characters of a value that a message repeats.
 const SHOWN: usize = 40;
-const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// A text as a message repeats it: short, and without control characters.
 pub(super) fn shown(text: &str) -> String {
@@ -56,89 +55,24 @@ pub(super) fn number(text: &str, noun: &str, range: RangeInclusive<u32>) -> Resu
     Err(Complaint::new(message, help))
 }
 
-/// A duration as `2s`, `500ms` or `2h10m`, within bounds.
-pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Complaint> {
-    let duration = any_duration(text)?;
-    if range.contains(&duration) {
-        return Ok(duration);
-    }
-    let (least, most) = (spelt(*range.start()), spelt(*range.end()));
-    Err(Complaint::new(format!("{} is out of bounds ({least} to {most})", shown(text)), ""))
-}
-
-/// A duration of any length: numbers and units, from the largest unit to the smallest.
-fn any_duration(text: &str) -> Result<Duration, Complaint> {
-    const HELP: &str = "write a number and its unit (ms, s, m, h, d), like 500ms, 2s or 2h10m";
-    let complaint = |why: &str| Complaint::new(format!("{} is not a duration{why}", shown(text)), HELP);
-    let mut millis = 0u64;
-    let mut last_unit = u64::MAX;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let at = text.len() - rest.len();
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let number = rest[..digits].parse::<u64>();
-        rest = &rest[digits..];
-        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        let (unit, after) = rest.split_at(letters);
-        rest = after;
-        let number = match number {
-            Ok(number) => number,
-            Err(_) if digits > 0 => return Err(complaint(": it is too long").at(at..at + digits)),
-            Err(_) => return Err(complaint("")),
-        };
-        if unit.is_empty() {
-            let why = if rest.starts_with('.') { ": only whole numbers" } else { ": its unit is missing" };
-            return Err(if text.len() == digits { complaint(why) } else { complaint(why).at(at..at + digits) });
-        }
-        let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(
-                complaint(&format!(": {} is not a unit", shown(unit))).at(at + digits..at + digits + unit.len())
-            );
-        };
-        if *factor >= last_unit {
-            return Err(complaint(": larger units come first, each once"));
-        }
-        last_unit = *factor;
-        millis = number
-            .checked_mul(*factor)
-            .and_then(|part| millis.checked_add(part))
-            .ok_or_else(|| complaint(": it is too long"))?;
-    }
-    if last_unit == u64::MAX { Err(complaint("")) } else { Ok(Duration::from_millis(millis)) }
-}
-
-/// A duration as the file would write it.
-pub(super) fn spelt(duration: Duration) -> String {
-    let mut millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    for (unit, factor) in UNITS.iter().rev() {
-        if millis >= *factor {
-            text.push_str(&format!("{}{unit}", millis / factor));
-            millis %= factor;
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
-}
-
-/// One of a few words.
-pub(super) fn choice<T: Copy>(text: &str, now: &[(&str, T)], later: &[&str]) -> Result<T, Complaint> {
+/// One of a few words. Words of `later` are promised, and this version does not have them.
+pub(super) fn choice<T: Copy>(text: &str, now: &[(&str, T)], later: &[&str], help: &str) -> Result<T, Complaint> {
     if let Some((_, choice)) = now.iter().find(|(name, _)| *name == text) {
         return Ok(*choice);
     }
-    let names = alternatives(now.iter().map(|(name, _)| *name));
-    let help = format!("write {names}");
     if later.contains(&text) {
-        return Err(Complaint::new(format!("this version does not have {} yet", shown(text)), help));
+        return Err(Complaint::new(format!("this version does not have {text} yet"), help));
     }
-    let likely = closest(text, now.iter().map(|(name, _)| *name).chain(later.iter().copied()));
-    let help = match likely {
+    let names = || now.iter().map(|(name, _)| *name);
+    let help = match closest(text, names().chain(later.iter().copied())) {
         Some(word) if later.contains(&word) => {
-            format!("did you mean {word}? this version does not have it yet: {help}")
+            format!("did you mean {word}? This version does not have it yet: {help}")
         }
         Some(word) => format!("did you mean {word}?"),
-        None => help,
+        None => help.to_owned(),
     };
-    Err(Complaint::new(format!("{} is not {}{names}", shown(text), if now.len() > 1 { "one of " } else { "" }), help))
+    let one_of = if now.len() > 1 { "one of " } else { "" };
+    Err(Complaint::new(format!("{} is not {one_of}{}", shown(text), alternatives(names())), help))
 }
 
 /// A name of a service or backend.
@@ -175,41 +109,6 @@ pub(super) fn interface(text: &str) -> Result<String, Complaint> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_have_units() {
-        let all = Duration::ZERO..=Duration::MAX;
-        let millis = |text| duration(text, all.clone()).map(|d| d.as_millis()).map_err(|c| c.message);
-        assert_eq!(millis("500ms"), Ok(500));
-        assert_eq!(millis("60s"), Ok(60_000));
-        assert_eq!(millis("2h10m"), Ok(7_800_000));
-        assert_eq!(millis("1d2h3m4s5ms"), Ok(93_784_005));
-        assert_eq!(millis("0s"), Ok(0));
-        for (text, why) in [
-            ("60", "60 is not a duration: its unit is missing"),
-            ("2h10", "2h10 is not a duration: its unit is missing"),
-            ("", "\"\" is not a duration"),
-            ("s", "s is not a duration"),
-            ("-5s", "-5s is not a duration"),
-            ("1.5s", "1.5s is not a duration: only whole numbers"),
-            ("5 s", "5 s is not a duration: its unit is missing"),
-            ("5min", "5min is not a duration: min is not a unit"),
-            ("5m2h", "5m2h is not a duration: larger units come first, each once"),
-            ("5s5s", "5s5s is not a duration: larger units come first, each once"),
-            ("99999999999999999999s", "99999999999999999999s is not a duration: it is too long"),
-            ("9999999999999999999d", "9999999999999999999d is not a duration: it is too long"),
-            ("5µs", "5µs is not a duration: its unit is missing"),
-        ] {
-            assert_eq!(millis(text), Err(why.into()), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_spelt_as_they_are_read() {
-        for text in ["10ms", "1h", "2h10m", "1d2h3m4s5ms", "0s"] {
-            assert_eq!(duration(text, Duration::ZERO..=Duration::MAX).map(spelt), Ok(text.to_owned()));
-        }
-    }
 
     #[test]
     fn numbers_are_whole_and_decimal() {

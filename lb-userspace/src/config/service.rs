@@ -12,6 +12,7 @@ use lb_common::slots;
 
 use super::{
     address::{self, endpoint},
+    duration,
     fields::{self, Fields},
     health,
     keys::Room,
@@ -226,13 +227,16 @@ fn backend_address(report: &mut Report, value: &Value<'_>) -> Option<address::En
 
 /// Reads `slots`.
 fn slots(report: &mut Report, value: &Value<'_>) -> Option<u32> {
-    let slots = report.number(value, "a number of slots", 0..=u32::MAX)?;
-    if SLOTS.contains(&slots) {
-        return Some(slots);
-    }
     let [small, large] = SLOTS;
-    report.fault(value.place(), format!("{slots} is not the size of a table ({small} or {large})"), "");
-    None
+    let help = format!("write {small} or {large}");
+    report.number_by(value, &help, |text| {
+        let complaint = |why: &str| Complaint::new(why, help.clone());
+        let slots = scalar::number(text, "a number of slots", 0..=u32::MAX).map_err(|c| complaint(&c.message))?;
+        let valid = SLOTS.contains(&slots);
+        valid
+            .then_some(slots)
+            .ok_or_else(|| complaint(&format!("{slots} is not the size of a table ({small} or {large})")))
+    })
 }
 
 /// Reads `drain`: the time, or `{for: time}`.
@@ -242,5 +246,5 @@ fn drain(report: &mut Report, value: &Value<'_>) -> Option<Duration> {
         Kind::Map(_) => Fields::read(report, value, Room::Drain)?.take("for")?,
         Kind::Text { .. } | Kind::Null | Kind::List(_) => value.clone(),
     };
-    report.text(&time, "a duration", HELP, |text| scalar::duration(text, DRAIN))
+    report.text(&time, "a duration", HELP, |text| duration::duration(text, DRAIN))
 }

@@ -5,86 +5,87 @@
 use serde_saphyr::granit_parser::{ErrorKind, ScanError};
 
 use super::{Broken, DEPTH, span};
-use crate::config::report::Complaint;
+use crate::config::{report::Complaint, tree::Span};
 
 const QUOTE: &str = "quote the whole value if this character belongs to it";
 const UNCLOSED: &str = "look for a `[`, `{` or quote that is not closed, here or in the lines above";
 const INDENT: &str = "check the indentation of this line and the one above, and the space after each `:`; quote a value that contains `: `";
 const TABS: &str = "indent with spaces";
+const ITEMS: &str = "put each `- item` on its own line, or write [item, item]";
+const QUOTES: &str = "look for a quote that is not closed, here or in the lines above";
+const ANCHOR: &str = "define it before with `&name`, or quote a value that starts with `*`";
+const DEEP: &str = "look for a bracket or a line that is indented by mistake";
 
-/// The parser's error as a fault of the file.
-pub(super) fn broken(source: &str, cause: &ScanError) -> Broken {
+/// The parser's error as a fault of the file. `bracket` is the innermost one that is open, and its line.
+pub(super) fn broken(source: &str, cause: &ScanError, bracket: Option<(char, usize)>) -> Broken {
     let marker = *cause.marker();
     let mut at = span(marker, marker);
-    at.end = source[at.start..]
-        .chars()
-        .next()
-        .filter(|c| !matches!(c, '\n' | '\r'))
-        .map_or(at.end, |c| at.start + c.len_utf8());
-    if let Some(length) = bracketed_before(&source[..at.start], &source[at.start..]) {
-        at.start -= length;
-        at.column -= length;
-        return Broken {
-            span: at,
-            complaint: Complaint::new(
-                "an address in brackets needs quotes: YAML reads `[` as the start of a list",
-                "write \"[2001:db8::10]:80\" in quotes; but this version does not have IPv6 yet",
-            ),
-        };
+    let next = source[at.start..].chars().next().filter(|c| !matches!(c, '\n' | '\r'));
+    at.end += next.map_or(0, char::len_utf8);
+    // What follows `[address]` is where the parser stops to understand.
+    if let Some(inner) = source[..at.start].strip_suffix(']')
+        && let Some(length) = inner.rfind(['[', '\n']).map(|start| at.start - start)
+        && let Some(column) = at.column.checked_sub(length)
+        && let Some(broken) = bracketed_address(source, Span { start: at.start - length, column, ..at })
+    {
+        return broken;
     }
     let (message, help) = sentence(cause);
+    let help = match bracket {
+        Some((bracket, line)) if help == UNCLOSED => format!("the `{bracket}` of line {line} is still open"),
+        _ => help.to_owned(),
+    };
     Broken { span: at, complaint: Complaint::new(message, help) }
 }
 
-/// How many octets before the error an unquoted `[address]` takes that a `:port` follows.
-fn bracketed_before(before: &str, after: &str) -> Option<usize> {
-    let inner = before.strip_suffix(']')?;
-    let start = inner.rfind(['[', '\n'])?;
-    let address = inner[start..].strip_prefix('[')?;
-    let port = after.strip_prefix(':')?.starts_with(|c: char| c.is_ascii_digit());
-    let hexadecimal = |c: char| c.is_ascii_hexdigit() || matches!(c, ':' | '.');
-    (port && address.contains(':') && address.chars().all(hexadecimal)).then_some(before.len() - start)
+/// The fault of an unquoted `[address]:port` at this place, if that is what stands there.
+pub(super) fn bracketed_address(source: &str, at: Span) -> Option<Broken> {
+    let (address, rest) = source[at.start..].strip_prefix('[')?.split_once(']')?;
+    let port = rest.strip_prefix(':')?;
+    let valid = |c: char| c.is_ascii_hexdigit() || matches!(c, ':' | '.');
+    if !address.contains(':') || !address.chars().all(valid) || !port.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let digits = port.find(|c: char| !c.is_ascii_digit()).unwrap_or(port.len());
+    let end = at.start + "[]:".len() + address.len() + digits;
+    Some(Broken::new(
+        Span { end, ..at },
+        "an address in brackets needs quotes: YAML reads `[` as the start of a list",
+        "write it like \"[2001:db8::10]:80\"; but this version does not have IPv6 yet",
+    ))
 }
 
 /// What is wrong, and what to do.
 fn sentence(cause: &ScanError) -> (String, &'static str) {
-    match cause.kind() {
+    let words = match cause.kind() {
         ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
         | ErrorKind::TabNotAllowed
         | ErrorKind::TabInPlainScalar
-        | ErrorKind::TabAtBlockScalarStart => ("not YAML: a tab where only spaces may stand".into(), TABS),
-        ErrorKind::UnknownAnchor => (
-            "no anchor of this name stands above".into(),
-            "define it before with `&name`, or quote a value that starts with `*`",
-        ),
-        ErrorKind::RecursionLimitExceeded => {
-            (format!("nested deeper than {DEPTH} levels"), "look for a bracket or a line that is indented by mistake")
-        }
-        ErrorKind::UnexpectedCharacter { character } => {
-            (format!("not YAML: a value cannot start with {}", name(*character)), QUOTE)
-        }
-        ErrorKind::MappingValueNotAllowed => ("not YAML: no `key: value` can stand here".into(), INDENT),
+        | ErrorKind::TabAtBlockScalarStart => ("a tab where only spaces may stand", TABS),
+        ErrorKind::MappingValueNotAllowed => ("no `key: value` can stand here", INDENT),
         ErrorKind::ExpectedBlockMappingKey | ErrorKind::SimpleKeyExpected => {
-            ("not YAML: a key and a `:` are expected here".into(), INDENT)
+            ("a key and a `:` are expected here", INDENT)
         }
-        ErrorKind::BlockSequenceEntryNotAllowed => (
-            "not YAML: a list with `-` cannot start here".into(),
-            "put each `- item` on its own line, or write [item, item]",
-        ),
-        ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => {
-            ("not YAML: a quote is not closed".into(), UNCLOSED)
-        }
-        ErrorKind::UnclosedFlowCollection { open } => (format!("not YAML: `{open}` is not closed"), UNCLOSED),
-        ErrorKind::InvalidColonPlacement
-        | ErrorKind::InvalidFlowScalarIndent
-        | ErrorKind::ExpectedFlowMappingSeparator
-        | ErrorKind::ExpectedFlowSequenceSeparator
-        | ErrorKind::UnexpectedEof
+        ErrorKind::BlockSequenceEntryNotAllowed => ("a list with `-` cannot start here", ITEMS),
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::InvalidQuotedScalarIndent => ("a quote is not closed", QUOTES),
+        ErrorKind::InvalidColonPlacement => ("a `:` cannot stand here", UNCLOSED),
+        ErrorKind::ExpectedFlowMappingSeparator => ("a `,` or `}` is expected here", UNCLOSED),
+        ErrorKind::ExpectedFlowSequenceSeparator => ("a `,` or `]` is expected here", UNCLOSED),
+        ErrorKind::InvalidFlowScalarIndent => ("the lines within brackets have to be indented", UNCLOSED),
+        ErrorKind::UnexpectedEof
         | ErrorKind::UnexpectedEofFlowMapping
-        | ErrorKind::UnexpectedEofFlowSequence => (format!("not YAML: {}", cause.kind()), UNCLOSED),
-        other => (format!("not YAML: {other}"), INDENT),
-    }
+        | ErrorKind::UnexpectedEofImplicitFlowMapping
+        | ErrorKind::UnexpectedEofFlowSequence
+        | ErrorKind::UnclosedFlowCollection { .. } => ("the file ends within brackets", UNCLOSED),
+        ErrorKind::UnknownAnchor => return ("no anchor of this name stands above".into(), ANCHOR),
+        ErrorKind::RecursionLimitExceeded => return (format!("nested deeper than {DEPTH} levels"), DEEP),
+        ErrorKind::UnexpectedCharacter { character } => {
+            return (format!("not YAML: a value cannot start with {}", name(*character)), QUOTE);
+        }
+        other => return (format!("not YAML: {other}"), INDENT),
+    };
+    (format!("not YAML: {}", words.0), words.1)
 }
 
 /// A character as a person names it.

@@ -18,8 +18,8 @@ use super::{
 /// Maps and lists within each other; the deepest key of the file needs seven.
 const DEPTH: usize = 32;
 /// Values that a file may have, each alias counted with all that it stands for. The largest file
-/// within the other limits has some 200,000.
-const VALUES: u64 = 2_000_000;
+/// within the other limits has some 100,000.
+const VALUES: u64 = 500_000;
 
 /// Why there is no tree: at one place, and nothing after it was read.
 #[derive(Debug)]
@@ -37,9 +37,9 @@ pub(super) fn read(source: &str) -> Result<Option<Tree<'_>>, Broken> {
         flow_nesting_limit: DEPTH,
         block_nesting_limit: DEPTH,
     };
-    let mut builder = Builder::default();
+    let mut builder = Builder { source, ..Builder::default() };
     for event in Parser::new_from_str_with_options(source, options) {
-        let (event, at) = event.map_err(|cause| error::broken(source, &cause))?;
+        let (event, at) = event.map_err(|cause| error::broken(source, &cause, builder.bracket()))?;
         let tag = event.tag().is_some();
         let at = span(at.start, at.end);
         if tag {
@@ -57,6 +57,7 @@ pub(super) fn read(source: &str) -> Result<Option<Tree<'_>>, Broken> {
 /// The tree as far as it was read.
 #[derive(Default)]
 struct Builder<'t> {
+    source: &'t str,
     nodes: Vec<Node<'t>>,
     /// How many values each node stands for, by its number.
     sizes: Vec<u64>,
@@ -115,15 +116,19 @@ impl<'t> Builder<'t> {
     /// A map or list starts.
     fn start(&mut self, kind: Kind<'t>, style: StructureStyle, anchor: usize, at: Span) -> Result<(), Broken> {
         if let Some(Open { kind: Kind::Map(_), key: None, .. }) = self.open.last() {
-            return Err(Broken::new(
-                at,
-                format!("{} cannot be a key", kind.noun()),
-                "keys are words; quote a value that starts with `[` or `{`, like \"[2001:db8::10]:80\"",
-            ));
+            let help = "keys are words; quote a value that starts with `[` or `{`";
+            let address = error::bracketed_address(self.source, at);
+            return Err(address.unwrap_or_else(|| Broken::new(at, format!("{} cannot be a key", kind.noun()), help)));
         }
         let flow = style == StructureStyle::Flow;
         self.open.push(Open { span: at, flow, anchor, size: 1, kind, key: None });
         Ok(())
+    }
+
+    /// The innermost bracket that is open, and its line.
+    fn bracket(&self) -> Option<(char, usize)> {
+        let open = self.open.iter().rev().find(|open| open.flow)?;
+        Some((if matches!(open.kind, Kind::List(_)) { '[' } else { '{' }, open.span.line))
     }
 
     /// The innermost map or list ends.
@@ -224,7 +229,7 @@ mod tests {
             let list = vec![format!("*{before}"); 10].join(", ");
             bomb.push_str(&format!("{name}: &{name} [{list}]\n"));
         }
-        assert!(complaint(&bomb).starts_with("more than 2000000 values"));
+        assert!(complaint(&bomb).starts_with("more than 500000 values"));
     }
 
     #[test]
