@@ -1,9 +1,9 @@
 //! From the file as typed to the model as meant, or to everything that is wrong with it.
 //!
-//! A file walks through here in this order: [`yaml`] makes it a [`tree`] of values that know where they
-//! stand; [`fields`] takes maps apart by the [`keys`] that they may have; [`node`], [`service`] and
-//! [`health`] read them with [`scalar`], [`duration`] and [`address`]; [`whole`] sees what only all services together
-//! show. All of them note what is wrong in the [`report`] and go on, so that every [`fault`] is found
+//! A file walks through here in this order: `yaml` makes it a `tree` of values that know where they
+//! stand; `fields` takes maps apart by the `keys` that they may have; `node`, `service` and
+//! `health` read them with `scalar`, `duration` and `address`; `whole` sees what only all services together
+//! show. All of them note what is wrong in the `report` and go on, so that every `fault` is found
 //! at once. Nothing here looks at the machine: a file is good or bad wherever it is read.
 
 mod address;
