@@ -37,7 +37,7 @@ fn port(text: &str, part: Range<usize>) -> Result<u16, Complaint> {
     let leading_zero = text.starts_with('0') && text.len() > 1;
     match text.parse() {
         Ok(port) if port > 0 && digits && !leading_zero => Ok(port),
-        _ => Err(Complaint::new(format!("{} is not a port (1 to 65535)", shown(text)), "").at(part)),
+        _ => Err(Complaint::new(format!("{} is not a port (1 to 65535)", shown(text)), EXAMPLE).at(part)),
     }
 }
 

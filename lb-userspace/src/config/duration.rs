@@ -14,7 +14,10 @@ pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Du
         return Ok(duration);
     }
     let (least, most) = (spelt(*range.start()), spelt(*range.end()));
-    Err(Complaint::new(format!("{} is out of bounds ({least} to {most})", shown(text)), ""))
+    Err(Complaint::new(
+        format!("{} is out of bounds ({least} to {most})", shown(text)),
+        format!("write a time from {least} to {most}"),
+    ))
 }
 
 /// A duration of any length: numbers with units, from the largest unit to the smallest.

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::scalar::harmless;
+
 /// Characters of a line that are shown; a longer one is cut around the mark.
 const WIDTH: usize = 120;
 /// Characters that are shown before the mark of a line that is cut.
@@ -73,13 +75,7 @@ impl Excerpt {
             self.mark.push('\t');
             return;
         }
-        let shown = if character == '\t' {
-            ' '
-        } else if hidden(character) {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            character
-        };
+        let shown = if character == '\t' { ' ' } else { harmless(character) };
         self.line.push(shown);
         self.mark.extend(std::iter::repeat_n(sign, columns(shown)));
     }
@@ -98,12 +94,6 @@ fn cut_before(source: &str, line_start: usize, mark: usize) -> usize {
     }
     let mut before = source[line_start..mark].char_indices().rev();
     before.nth(BEFORE).map_or(line_start, |(at, character)| line_start + at + character.len_utf8())
-}
-
-/// Characters that a terminal obeys or that turn the line around (Unicode bidirectional controls).
-fn hidden(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Columns that a character takes in a terminal: the common ranges of UAX #11 (wide) and of combining marks.

@@ -122,7 +122,7 @@ fn octets(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
         io::ErrorKind::PermissionDenied => {
             ("not readable: permission denied".to_owned(), "make it readable for this user")
         }
-        _ => (format!("not readable: {error}"), ""),
+        _ => (format!("not readable: {error}"), "check the path and what it leads to"),
     };
     let file = File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.is_dir() {

@@ -89,7 +89,7 @@ fn interfaces(report: &mut Report, value: &Value<'_>) -> Vec<String> {
         names.push(name);
     }
     if names.len() > NICS {
-        report.fault(value.place(), format!("{} interfaces (at most {NICS})", names.len()), "");
+        report.fault(value.place(), format!("{} interfaces (at most {NICS})", names.len()), "attach to fewer");
     }
     names
 }

@@ -19,9 +19,19 @@ pub(super) fn shown(text: &str) -> String {
     if shown.trim().is_empty() { format!("\"{shown}\"") } else { shown }
 }
 
-/// A text without control characters.
+/// A text without characters that could upset a terminal.
 pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(harmless).collect()
+}
+
+/// The character, or another one for those that a terminal obeys or that turn the line around (Unicode
+/// bidirectional controls).
+pub(super) fn harmless(character: char) -> char {
+    match character {
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        _ if character.is_control() => char::REPLACEMENT_CHARACTER,
+        _ => character,
+    }
 }
 
 /// `a`, `a or b`, `a, b or c`.
@@ -38,7 +48,7 @@ pub(super) fn alternatives<'a>(words: impl Iterator<Item = &'a str>) -> String {
 pub(super) fn number(text: &str, noun: &str, range: RangeInclusive<u32>) -> Result<u32, Complaint> {
     let (least, most) = (range.start(), range.end());
     let help = format!("write a whole number from {least} to {most}");
-    let beyond = || Complaint::new(format!("{} is not {noun} ({least} to {most})", shown(text)), "");
+    let beyond = || Complaint::new(format!("{} is not {noun} ({least} to {most})", shown(text)), help.clone());
     let digits = text.replace('_', "");
     let unsigned = digits.strip_prefix(['-', '+']).unwrap_or(&digits);
     if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
@@ -87,7 +97,10 @@ pub(super) fn name(text: &str) -> Result<(), Complaint> {
         return Err(Complaint::new(message, HELP).at(at..at + bad.len_utf8()));
     }
     if text.len() > most {
-        return Err(Complaint::new(format!("{} is {} characters long (at most {most})", shown(text), text.len()), ""));
+        return Err(Complaint::new(
+            format!("{} is {} characters long (at most {most})", shown(text), text.len()),
+            "shorten it",
+        ));
     }
     Ok(())
 }

@@ -203,16 +203,24 @@ fn backends(report: &mut Report, value: &Value<'_>) -> Vec<Backend> {
 
 /// Reads a backend, short or long.
 fn backend(report: &mut Report, value: &Value<'_>) -> Option<Backend> {
-    if !matches!(value.kind(), Kind::Map(_)) {
+    let Kind::Map(entries) = value.kind() else {
         let (address, port) = backend_address(report, value)?;
         return Some(Backend { address, port, weight: 1, name: None, place: value.place() });
+    };
+    if let [entry] = entries.as_slice()
+        && endpoint(&entry.key).is_ok()
+    {
+        let place = value.under(&entry.key, entry.span, entry.value).key_place();
+        let help = "write 10.0.1.11:8080 without a blank, and without a colon at the end";
+        report.fault(Place { path: value.place().path, ..place }, "YAML takes this address for a key", help);
+        return None;
     }
     let mut fields = Fields::read(report, value, Room::Backend)?;
     let written = fields.required(report, "address", BACKEND);
     let weight = fields.take("weight").map(|value| report.number(&value, "a weight", 0..=65_535));
     let name = fields.take("name").and_then(|value| {
         let name = |text: &str| scalar::name(text).map(|()| text.to_owned());
-        Some((report.text(&value, "a name", "", name)?, value.place()))
+        Some((report.text(&value, "a name", "write it like `name: big-box`", name)?, value.place()))
     });
     let written = written?;
     let (address, port) = backend_address(report, &written)?;

@@ -130,7 +130,11 @@ fn names(report: &mut Report, draft: &Draft) {
 fn weigh(report: &mut Report, draft: &Draft) {
     let backends = draft.backends.len();
     if backends > 0 && draft.backends.iter().all(|backend| backend.weight == 0) {
-        report.warn(draft.place.clone(), "all weights are zero: no new connection is served", "");
+        report.warn(
+            draft.place.clone(),
+            "all weights are zero: no new connection is served",
+            "give one backend a weight",
+        );
     }
     if backends * SLOTS_PER_BACKEND > draft.slots as usize {
         let message = format!("{backends} backends share {} slots, less than {SLOTS_PER_BACKEND} each", draft.slots);

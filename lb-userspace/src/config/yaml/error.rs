@@ -33,9 +33,22 @@ pub(super) fn broken(source: &str, cause: &ScanError, bracket: Option<(char, usi
     let (message, help) = sentence(cause);
     let help = match bracket {
         Some((bracket, line)) if help == UNCLOSED => format!("the `{bracket}` of line {line} is still open"),
+        _ if help == INDENT && glued(&source[..at.start]) => {
+            format!("a space is missing after the `:` of line {}", at.line - 1)
+        }
         _ => help.to_owned(),
     };
     Broken { span: at, complaint: Complaint::new(message, help) }
+}
+
+/// Whether the line before the last has a key without a space after its `:`. YAML reads that as text,
+/// which goes on in the next line, and stumbles there.
+fn glued(before: &str) -> bool {
+    let Some((key, value)) = before.lines().nth_back(1).and_then(|line| line.trim().split_once(':')) else {
+        return false;
+    };
+    let word = !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    word && value.starts_with(|c: char| !c.is_whitespace())
 }
 
 /// The fault of an unquoted `[address]:port` at this place, if that is what stands there.
