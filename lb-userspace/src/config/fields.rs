@@ -20,8 +20,12 @@ pub(super) struct Fields<'t> {
 impl<'t> Fields<'t> {
     /// The keys of a map that belongs to `room`; all others are noted as faults.
     pub(super) fn read(report: &mut Report, map: &Value<'t>, room: Room) -> Option<Self> {
-        let help = format!("keys that may stand here: {}", room.keys().now.join(", "));
-        let entries = entries(report, map, &help)?;
+        let Kind::Map(written) = map.kind() else {
+            let help = format!("keys that may stand here: {}", room.keys().now.join(", "));
+            report.mismatch(map, "a map of keys", &help);
+            return None;
+        };
+        let entries = entries(report, map, written);
         let mut known = Vec::with_capacity(entries.len());
         let mut misspelt = Vec::new();
         for entry in entries {
@@ -65,11 +69,7 @@ impl<'t> Fields<'t> {
 }
 
 /// The entries of a map, each key once, with what `<<` merges into it.
-pub(super) fn entries<'t>(report: &mut Report, map: &Value<'t>, help: &str) -> Option<Vec<Entry<'t>>> {
-    let Kind::Map(written) = map.kind() else {
-        report.mismatch(map, "a map of keys", help);
-        return None;
-    };
+pub(super) fn entries<'t>(report: &mut Report, map: &Value<'t>, written: &'t [Entry<'t>]) -> Vec<Entry<'t>> {
     let mut first: HashMap<&str, Span> = HashMap::with_capacity(written.len());
     let mut entries = Vec::with_capacity(written.len());
     let mut merges = Vec::new();
@@ -92,7 +92,7 @@ pub(super) fn entries<'t>(report: &mut Report, map: &Value<'t>, help: &str) -> O
             merge_into(report, &source, &mut first, &mut entries);
         }
     }
-    Some(entries)
+    entries
 }
 
 /// Adds the entries of a merged map; keys that are there already win. How deep merges go is bounded

@@ -172,28 +172,23 @@ impl Report {
 
     /// A whole number. `noun` completes "70000 is not …".
     pub(super) fn number(&mut self, value: &Value<'_>, noun: &str, range: RangeInclusive<u32>) -> Option<u32> {
-        let help = format!("write a whole number from {} to {}", range.start(), range.end());
-        self.number_by(value, &help, |text| scalar::number(text, noun, range))
+        self.number_by(value, |text| scalar::number(text, noun, range))
     }
 
     /// A number without quotes, read by `parse`.
     pub(super) fn number_by(
         &mut self,
         value: &Value<'_>,
-        help: &str,
         parse: impl FnOnce(&str) -> Result<u32, Complaint>,
     ) -> Option<u32> {
         if let Kind::Text { text, plain: false } = value.kind()
             && text.starts_with(|c: char| c.is_ascii_digit())
         {
-            self.fault(
-                value.place(),
-                format!("\"{}\" is text, not a number", scalar::shown(text)),
-                "write it without quotes",
-            );
+            let message = format!("\"{}\" is text, not a number", scalar::shown(text));
+            self.fault(value.place(), message, "write it without quotes");
             return None;
         }
-        self.text(value, "a number", help, parse)
+        self.text(value, "a number", "write a whole number", parse)
     }
 
     /// One of a few words. Words of `later` are promised, and this version does not have them.

@@ -47,8 +47,8 @@ pub(super) fn alternatives<'a>(words: impl Iterator<Item = &'a str>) -> String {
 /// A whole decimal number. `noun` completes "70000 is not …".
 pub(super) fn number(text: &str, noun: &str, range: RangeInclusive<u32>) -> Result<u32, Complaint> {
     let (least, most) = (range.start(), range.end());
-    let help = format!("write a whole number from {least} to {most}");
-    let beyond = || Complaint::new(format!("{} is not {noun} ({least} to {most})", shown(text)), help.clone());
+    let help = || format!("write a whole number from {least} to {most}");
+    let beyond = || Complaint::new(format!("{} is not {noun} ({least} to {most})", shown(text)), help());
     let digits = text.replace('_', "");
     let unsigned = digits.strip_prefix(['-', '+']).unwrap_or(&digits);
     if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
@@ -62,7 +62,7 @@ pub(super) fn number(text: &str, noun: &str, range: RangeInclusive<u32>) -> Resu
         Ok(_) => format!("{} is not a whole number", shown(text)),
         Err(_) => format!("{} is not a number", shown(text)),
     };
-    Err(Complaint::new(message, help))
+    Err(Complaint::new(message, help()))
 }
 
 /// One of a few words. Words of `later` are promised, and this version does not have them.

@@ -117,11 +117,14 @@ impl Settings {
 /// Reads `services`.
 pub(super) fn services(report: &mut Report, value: &Value<'_>, defaults: &Settings) -> Vec<Draft> {
     const HELP: &str = "write at least one service: its name, and under it `listen` and `backends`";
-    if matches!(value.kind(), Kind::Null) {
-        report.fault(value.place(), "no services", HELP);
-        return Vec::new();
-    }
-    let Some(entries) = fields::entries(report, value, HELP) else { return Vec::new() };
+    let entries = match value.kind() {
+        Kind::Map(written) => fields::entries(report, value, written),
+        Kind::Null => Vec::new(),
+        Kind::Text { .. } | Kind::List(_) => {
+            report.mismatch(value, "a map of services", HELP);
+            return Vec::new();
+        }
+    };
     if entries.is_empty() {
         report.fault(value.place(), "no services", HELP);
     }
@@ -236,9 +239,8 @@ fn backend_address(report: &mut Report, value: &Value<'_>) -> Option<address::En
 /// Reads `slots`.
 fn slots(report: &mut Report, value: &Value<'_>) -> Option<u32> {
     let [small, large] = SLOTS;
-    let help = format!("write {small} or {large}");
-    report.number_by(value, &help, |text| {
-        let complaint = |why: &str| Complaint::new(why, help.clone());
+    report.number_by(value, |text| {
+        let complaint = |why: &str| Complaint::new(why, format!("write {small} or {large}"));
         let slots = scalar::number(text, "a number of slots", 0..=u32::MAX).map_err(|c| complaint(&c.message))?;
         let valid = SLOTS.contains(&slots);
         valid
