@@ -153,7 +153,7 @@ fn mount_usual() -> Result<()> {
     log::info!("mounted a BPF file system on {USUAL}");
     // `ip netns exec` and systemd's sandboxes give a process mounts of its own.
     let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    if namespace("1").is_some_and(|init| namespace("self") != Some(init)) {
+    if namespace("1").is_some_and(|init| namespace("thread-self") != Some(init)) {
         log::warn!(
             "{USUAL} was mounted in a mount namespace of this process alone: pins, and with them forwarding, \
              end with it; mount a bpffs outside and name it with --pin-dir"
@@ -223,7 +223,7 @@ fn holder(device: u64, inode: u64) -> Option<u32> {
 
 /// Whether the topmost mount on `path` is a bpffs of ours (proc_pid_mountinfo(5)).
 fn mounted_by_us(path: &Path) -> Result<bool> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("cannot read /proc/self/mountinfo")?;
     let place = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011");
     let ours = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(&place)).is_some_and(|line| {
         let mut kind = line.split(" - ").nth(1).unwrap_or_default().split(' ');
