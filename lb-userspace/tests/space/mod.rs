@@ -22,13 +22,13 @@ use nix::{
 };
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-pub struct Space {
+pub(crate) struct Space {
     directory: tempfile::TempDir,
 }
 
 impl Space {
     /// Moves the calling thread to namespaces of its own.
-    pub fn enter() -> Self {
+    pub(crate) fn enter() -> Self {
         assert!(geteuid().is_root(), "this test makes namespaces and loads BPF programs: run it as root (sudo -E)");
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces");
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -38,11 +38,11 @@ impl Space {
         space
     }
 
-    pub fn pin_dir(&self) -> PathBuf {
+    pub(crate) fn pin_dir(&self) -> PathBuf {
         self.directory.path().join("pins")
     }
 
-    pub fn options(&self, interfaces: &[&str]) -> Options {
+    pub(crate) fn options(&self, interfaces: &[&str]) -> Options {
         Options {
             pin_dir: self.pin_dir(),
             interfaces: interfaces.iter().map(ToString::to_string).collect(),
@@ -59,13 +59,13 @@ impl Drop for Space {
 }
 
 /// Another network namespace, reached by this thread for as long as a closure runs.
-pub struct Elsewhere {
+pub(crate) struct Elsewhere {
     here: File,
     there: File,
 }
 
 impl Elsewhere {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let own = || File::open("/proc/thread-self/ns/net").unwrap();
         let here = own();
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -75,7 +75,7 @@ impl Elsewhere {
         Self { here, there }
     }
 
-    pub fn within<T>(&self, act: impl FnOnce() -> T) -> T {
+    pub(crate) fn within<T>(&self, act: impl FnOnce() -> T) -> T {
         setns(self.there.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
         let done = act();
         setns(self.here.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
@@ -83,17 +83,17 @@ impl Elsewhere {
     }
 
     /// Moves an interface there.
-    pub fn take(&self, name: &str) {
+    pub(crate) fn take(&self, name: &str) {
         use std::os::fd::AsRawFd as _;
         set(LinkUnspec::new_with_name(name).setns_by_fd(self.there.as_raw_fd()));
     }
 }
 
-pub fn run<T>(act: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(act: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(act)
 }
 
-pub fn netlink<T, F: Future<Output = Result<T, rtnetlink::Error>>>(act: impl FnOnce(Handle) -> F) -> T {
+pub(crate) fn netlink<T, F: Future<Output = Result<T, rtnetlink::Error>>>(act: impl FnOnce(Handle) -> F) -> T {
     run(async {
         let (connection, handle, _) = rtnetlink::new_connection().unwrap();
         tokio::spawn(connection);
@@ -105,50 +105,50 @@ fn set(link: LinkMessageBuilder<LinkUnspec>) {
     netlink(|handle| async move { handle.link().set(link.build()).execute().await });
 }
 
-pub fn set_up(name: &str) {
+pub(crate) fn set_up(name: &str) {
     set(LinkUnspec::new_with_name(name).up());
 }
 
 /// Two NICs with a wire between them, up.
-pub fn veth(name: &str, peer: &str) {
+pub(crate) fn veth(name: &str, peer: &str) {
     netlink(|handle| async move { handle.link().add(LinkVeth::new(name, peer).build()).execute().await });
     set_up(name);
     set_up(peer);
 }
 
-pub fn set_mtu(name: &str, mtu: u32) {
+pub(crate) fn set_mtu(name: &str, mtu: u32) {
     set(LinkUnspec::new_with_name(name).mtu(mtu));
 }
 
-pub fn set_mac(name: &str, mac: [u8; 6]) {
+pub(crate) fn set_mac(name: &str, mac: [u8; 6]) {
     set(LinkUnspec::new_with_name(name).address(mac.to_vec()));
 }
 
-pub fn bridge(name: &str) {
+pub(crate) fn bridge(name: &str) {
     netlink(|handle| async move { handle.link().add(LinkBridge::new(name).build()).execute().await });
 }
 
-pub fn delete(name: &str) {
+pub(crate) fn delete(name: &str) {
     let index = link(name).ifindex;
     netlink(|handle| async move { handle.link().del(index).execute().await });
 }
 
-pub fn add_address(name: &str, address: &str, prefix: u8) {
+pub(crate) fn add_address(name: &str, address: &str, prefix: u8) {
     let (index, address) = (link(name).ifindex, address.parse().unwrap());
     netlink(|handle| async move { handle.address().add(index, address, prefix).execute().await });
 }
 
-pub fn link(name: &str) -> Link {
+pub(crate) fn link(name: &str) -> Link {
     links_now().unwrap().into_iter().find(|link| link.name == name).unwrap_or_else(|| panic!("no NIC {name}"))
 }
 
 /// The number of the XDP program on a NIC, 0 for none.
-pub fn program(name: &str) -> u32 {
+pub(crate) fn program(name: &str) -> u32 {
     link(name).xdp.map_or(0, |xdp| xdp.program)
 }
 
 /// The kernel's number of a pinned link.
-pub fn link_id(pin_dir: &Path, name: &str) -> u32 {
+pub(crate) fn link_id(pin_dir: &Path, name: &str) -> u32 {
     use aya::programs::links::{FdLink, PinnedLink};
     let path = pin_dir.join("v1/links").join(link(name).ifindex.to_string());
     FdLink::from(PinnedLink::from_pin(path).unwrap()).info().unwrap().id()

@@ -47,7 +47,8 @@ impl Pinboard {
         let mut made = Made::default();
         let lock = prepare(&path, &mut made).map_err(OpenError::from).and_then(|()| lock(&path));
         match lock {
-            Ok(lock) => Ok(Self { path, made, _lock: lock }),
+            // Mounts are known by their true path.
+            Ok(lock) => Ok(Self { path: path.canonicalize().unwrap_or(path), made, _lock: lock }),
             Err(error) => {
                 made.undo(&path);
                 Err(error)
@@ -62,16 +63,19 @@ impl Pinboard {
             return Ok(None);
         }
         let lock = lock(&path)?;
-        Ok(Some(Self { path, made: Made::default(), _lock: lock }))
+        Ok(Some(Self { path: path.canonicalize().unwrap_or(path), made: Made::default(), _lock: lock }))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes away what [`Pinboard::open`] made, after a start that failed.
+    /// Takes away what [`Pinboard::open`] made, after a start that failed; and the mount that an earlier
+    /// start made, where nothing is pinned in it.
     pub(super) fn unmake(self) {
-        let Self { path, made, _lock } = self;
+        let Self { path, mut made, _lock } = self;
+        let empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+        made.mounted |= empty && mounted_by_us(&path).unwrap_or_default();
         made.undo(&path);
     }
 
@@ -223,7 +227,8 @@ fn holder(device: u64, inode: u64) -> Option<u32> {
 
 /// Whether the topmost mount on `path` is a bpffs of ours (proc_pid_mountinfo(5)).
 fn mounted_by_us(path: &Path) -> Result<bool> {
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").context("cannot read /proc/self/mountinfo")?;
+    let mounts =
+        fs::read_to_string("/proc/thread-self/mountinfo").context("cannot read /proc/thread-self/mountinfo")?;
     let place = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011");
     let ours = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(&place)).is_some_and(|line| {
         let mut kind = line.split(" - ").nth(1).unwrap_or_default().split(' ');
