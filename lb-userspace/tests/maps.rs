@@ -1,8 +1,14 @@
 //! What is written to the pinned maps is what a later controller finds there. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod space;
 
-use std::{net::Ipv4Addr, process::Command, thread, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
@@ -277,7 +283,9 @@ fn a_start_that_is_killed_is_recovered() {
         // Kills at all stages: from before the first map until after the last link.
         let deadline = Duration::from_millis(turn * 5);
         let pins = space.pin_dir().join("v1");
+        let patience = Instant::now() + Duration::from_secs(20);
         while !pins.exists() {
+            assert!(Instant::now() < patience, "the child makes no pins: {:?}", child.try_wait());
             thread::sleep(Duration::from_micros(200));
         }
         thread::sleep(deadline);

@@ -56,10 +56,11 @@ impl Pinboard {
         }
     }
 
-    /// Locks a pin directory that exists; `None` where there is none.
+    /// Locks a pin directory that exists; `None` where there is none, or nothing can be pinned in it.
     pub(super) fn existing(path: &Path) -> Result<Option<Self>, OpenError> {
         let path = std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))?;
-        if !path.is_dir() {
+        // Never touch what is no bpffs: names in it are somebody's files, not pins.
+        if !path.is_dir() || !is_bpffs(&path)? {
             return Ok(None);
         }
         let lock = lock(&path)?;
@@ -74,22 +75,21 @@ impl Pinboard {
     /// start made, where nothing is pinned in it.
     pub(super) fn unmake(self) {
         let Self { path, mut made, _lock } = self;
-        let empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
-        made.mounted |= empty && mounted_by_us(&path).unwrap_or_default();
+        made.mounted |= is_empty(&path) && mounted_by_us(&path).unwrap_or_default();
         made.undo(&path);
     }
 
     /// Takes the directory away, and the file system where we mounted it there.
     pub(super) fn remove(self) -> Result<()> {
+        use io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
         let Self { path, made: _, _lock } = self;
         if mounted_by_us(&path)? {
             // Our lock holds the mount busy: detach it lazily, which is at once for everyone else.
             umount2(&path, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {}", path.display()))?;
         }
         match fs::remove_dir(&path) {
-            Err(error)
-                if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::DirectoryNotEmpty =>
-            {
+            // Somebody else's mount, or other pins in it: not ours to take away.
+            Err(error) if !matches!(error.kind(), NotFound | DirectoryNotEmpty | ResourceBusy) => {
                 Err(error).with_context(|| format!("cannot remove {}", path.display()))
             }
             _ => Ok(()),
@@ -119,6 +119,9 @@ fn prepare(path: &Path, made: &mut Made) -> Result<()> {
             mount_usual()?;
         } else {
             make_directories(path, made)?;
+            if !is_empty(path) {
+                bail!("{} holds files, and a mount would hide them; choose an empty --pin-dir", path.display());
+            }
             mount_on(path, SOURCE)?;
             made.mounted = true;
             log::info!("mounted a BPF file system on {}", path.display());
@@ -141,6 +144,10 @@ fn has_dot(name: &std::ffi::OsStr) -> bool {
 
 fn existing_ancestor(path: &Path) -> &Path {
     path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn is_bpffs(path: &Path) -> Result<bool> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use anyhow::Result;
-use lb_common::{Address4, Endpoint, Service, Vip, filter, limits};
+use lb_common::{Address4, Endpoint, Port, Service, Vip, filter, limits};
 
 use super::maps::{Maps, forget};
 use crate::datapath::{Snapshot, Step};
@@ -59,7 +59,7 @@ impl Maps {
     /// The same backwards.
     fn withdraw(&mut self, endpoint: &Endpoint, others: &BTreeMap<Endpoint, Service>) -> Result<()> {
         forget(&mut self.services, endpoint)?;
-        if !others.keys().any(|other| other.address == endpoint.address) {
+        if !has(others, endpoint.address) {
             forget(&mut self.vips, &endpoint.address)?;
         }
         self.filter.remove(endpoint.address, filter::VIP)
@@ -76,7 +76,7 @@ impl Maps {
             self.vips.insert(endpoint.address, Vip { protocols: Vip::TCP }, 0)?;
         }
         let vips: Vec<Address4> = self.vips.keys().collect::<Result<_, _>>()?;
-        for vip in vips.iter().filter(|vip| !services.keys().any(|endpoint| endpoint.address == **vip)) {
+        for vip in vips.iter().filter(|vip| !has(&services, **vip)) {
             forget(&mut self.vips, vip)?;
         }
         Ok(services)
@@ -110,4 +110,10 @@ impl Maps {
         }
         Ok(snapshot)
     }
+}
+
+/// Whether anything is served on an address: endpoints are ordered by it.
+fn has(services: &BTreeMap<Endpoint, Service>, address: Address4) -> bool {
+    let first = Endpoint { address, port: Port([0; 2]), protocol: 0, zero: 0 };
+    services.range(first..).next().is_some_and(|(endpoint, _)| endpoint.address == address)
 }
