@@ -48,7 +48,7 @@ mod kernel {
     #[btf_map]
     static DEVICES: DevMap<{ limits::NICS }> = DevMap::new();
     #[btf_map]
-    static REASONS: PerCpuArray<[u64; 32], 1> = PerCpuArray::new();
+    static REASONS: PerCpuArray<[u64; 64], 1> = PerCpuArray::new();
     #[btf_map]
     static SETTINGS: Array<Settings, 1> = Array::new();
     #[btf_map]
