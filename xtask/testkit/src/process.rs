@@ -50,7 +50,8 @@ impl Process {
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self> {
-        let mut command = Command::new(program);
+        // The working directory is the root of the room's mounts, so the path must not depend on ours.
+        let mut command = Command::new(std::path::absolute(program)?);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: Ctrl-C reaches whoever runs the test, and what it started ends with it.
         command.process_group(0);

@@ -1,9 +1,10 @@
 //! The test kit itself: hosts that reach each other, and nothing left behind. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
     net::SocketAddrV4,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -118,6 +119,7 @@ fn what_a_killed_test_started_dies_with_it() {
     let mut holder = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "what_a_killed_test_started_dies_with_it", "--nocapture"])
         .env("HOLD_A_TOPOLOGY", fs::canonicalize("/proc/self").unwrap().join(told.strip_prefix("/proc/self").unwrap()))
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);

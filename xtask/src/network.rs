@@ -1,0 +1,20 @@
+//! `cargo xtask network`: real TCP through the real binary in network namespaces, as root.
+
+use anyhow::Result;
+
+use crate::{
+    cargo::{self, Filter, Tally},
+    root, setup,
+};
+
+/// The test targets with this name need root, in whichever package they are.
+pub(crate) const TARGET: &str = "network";
+
+/// Builds as the user, runs the tests as root: those of the test kit, on which the others stand, included.
+pub(crate) fn run(filter: &Filter) -> Result<Tally> {
+    setup::run()?;
+    let runner = root::ascent("network")?.runner();
+    let mut arguments: Vec<&str> = runner.iter().map(String::as_str).collect();
+    arguments.extend(["--package", "testkit", "--package", "lb-userspace", "--test", TARGET]);
+    cargo::test(&arguments, filter)
+}
