@@ -34,6 +34,10 @@ pub(crate) fn ensure(sysroot: &Path) -> Result<()> {
         return Ok(());
     }
     let feature = library(sysroot, &home)?;
+    if works(&home) {
+        // It was there, and only its library had moved.
+        return Ok(());
+    }
     build(&home, &feature)?;
     if !works(&home) {
         bail!(

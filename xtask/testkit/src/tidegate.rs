@@ -115,9 +115,9 @@ impl Tidegate {
         self.process.kill();
     }
 
-    /// Starts the same again on the pins that are there, after a stop or while the other still runs.
+    /// To start the same again on the pins and the file that are there, after a stop or while this one still runs.
     pub fn launch(&self) -> Launch {
-        self.launch.clone()
+        Launch { config: None, ..self.launch.clone() }
     }
 }
 
