@@ -15,6 +15,7 @@ pub(crate) fn run(filter: &Filter) -> Result<Tally> {
     setup::run()?;
     let runner = root::ascent("kernel")?.runner();
     let mut arguments: Vec<&str> = runner.iter().map(String::as_str).collect();
-    arguments.extend(["--package", "lb-userspace", "--test", TARGET]);
+    // The whole workspace, as in `check`: with other features everything would be built again.
+    arguments.extend(["--workspace", "--test", TARGET]);
     cargo::test(&arguments, filter)
 }

@@ -37,9 +37,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
+        // Its last line is the count, so it says itself what failed.
+        Command::Test => return test::run(),
         Command::Setup => setup::run(),
         Command::Demo(options) => demo::run(&options),
-        Command::Test => test::run(),
         Command::Check(filter) => check::run(&filter).and_then(cargo::Tally::into_result),
         Command::Kernel(filter) => kernel::run(&filter).and_then(cargo::Tally::into_result),
         Command::Network(filter) => network::run(&filter).and_then(cargo::Tally::into_result),

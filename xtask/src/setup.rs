@@ -58,7 +58,7 @@ fn toolchain() -> Result<PathBuf> {
 
 fn rustup(arguments: &[&str]) -> Result<()> {
     if !Command::new("rustup").args(arguments).status().context("cannot start rustup")?.success() {
-        bail!("`rustup {}` failed: it needs the network once; run this again when there is one", arguments.join(" "));
+        bail!("`rustup {}` failed; the lines above say why. It needs the network once", arguments.join(" "));
     }
     Ok(())
 }

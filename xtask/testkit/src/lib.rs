@@ -9,6 +9,16 @@
 //! mounts have no names, so they go with the last process that holds them, and children are killed by
 //! the kernel when the process that started them dies.
 //!
+//! ```no_run
+//! # use std::net::SocketAddrV4;
+//! # use testkit::{Load, Server, Tidegate, Topology, VIP};
+//! let topology = Topology::two_arms(1)?;
+//! let server = Server::start(&topology.backends[0], SocketAddrV4::new(Topology::backend_address(0), 8080))?;
+//! let tidegate = Tidegate::on(&topology.gateway, "target/release/tidegate").config("version: 1 …").start()?;
+//! Load::new(Topology::sources(), SocketAddrV4::new(VIP, 80)).once(&topology.client).expect_no_failure();
+//! # anyhow::Ok(())
+//! ```
+//!
 //! The hosts keep the rule of native XDP on veth: end hosts compute whole checksums (`tx off`), and the
 //! peer of every veth that the gateway transmits on runs a program that passes everything.
 

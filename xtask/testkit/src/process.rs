@@ -43,27 +43,37 @@ pub struct Finished {
 }
 
 impl Process {
-    /// Starts a program in a network and a room.
+    /// Starts a program in a network and a room, without these capabilities ([`CAP_NET_ADMIN`](Self::CAP_NET_ADMIN)).
     pub fn start<A: AsRef<OsStr>>(
         network: &Arc<Namespace>,
         room: &Arc<Room>,
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
+        without: &[u8],
     ) -> Result<Self> {
         // The working directory is the root of the room's mounts, so the path must not depend on ours.
         let mut command = Command::new(std::path::absolute(program)?);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: Ctrl-C reaches whoever runs the test, and what it started ends with it.
         command.process_group(0);
-        let (network, room, parent) = (Arc::clone(network), Arc::clone(room), getpid());
+        let (network, room, without, parent) = (Arc::clone(network), Arc::clone(room), without.to_vec(), getpid());
         // SAFETY: between fork and exec only system calls are made, nothing is allocated or locked.
-        unsafe { command.pre_exec(move || Ok(move_in(&network, &room, parent)?)) };
+        unsafe { command.pre_exec(move || Ok(move_in(&network, &room, &without, parent)?)) };
         let mut child =
             on_the_starter(move || command.spawn())?.with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = child.stdout.take().map(Log::follow).unwrap_or_default();
         let stderr = child.stderr.take().map(Log::follow).unwrap_or_default();
         Ok(Self { child, stdout, stderr })
     }
+
+    /// To configure networks, and to attach XDP.
+    pub const CAP_NET_ADMIN: u8 = 12;
+    /// To mount, and all that the two below allow.
+    pub const CAP_SYS_ADMIN: u8 = 21;
+    /// To read kernel memory from BPF programs.
+    pub const CAP_PERFMON: u8 = 38;
+    /// To load BPF programs and make maps.
+    pub const CAP_BPF: u8 = 39;
 
     /// Its number.
     pub fn pid(&self) -> u32 {
@@ -125,9 +135,15 @@ impl Finished {
 }
 
 /// Moves a forked child into its namespaces, before it becomes the program.
-fn move_in(network: &Namespace, room: &Room, parent: Pid) -> Result<(), nix::Error> {
+fn move_in(network: &Namespace, room: &Room, without: &[u8], parent: Pid) -> Result<(), nix::Error> {
     setns(network.as_fd(), CloneFlags::CLONE_NEWNET)?;
     setns(room.as_fd(), CloneFlags::CLONE_NEWNS)?;
+    for capability in without {
+        // Out of the bounding set: root does not get it back by the exec that follows.
+        // SAFETY: the call takes numbers only.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(*capability), 0, 0, 0) };
+        nix::Error::result(dropped)?;
+    }
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     // The parent may have died before the line above.
     if getppid() == parent { Ok(()) } else { Err(nix::Error::ECHILD) }

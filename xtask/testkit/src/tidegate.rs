@@ -29,6 +29,7 @@ pub struct Launch {
     config: Option<String>,
     interfaces: Vec<String>,
     arguments: Vec<String>,
+    without: Vec<u8>,
 }
 
 /// A running balancer. Dropping it kills the controller; pins stay until the gateway goes.
@@ -47,6 +48,7 @@ impl Tidegate {
             config: None,
             interfaces: gateway.nics.clone(),
             arguments: Vec::new(),
+            without: Vec::new(),
         }
     }
 
@@ -143,6 +145,13 @@ impl Launch {
         self
     }
 
+    /// Starts it without a capability, as `Process::CAP_BPF`.
+    #[must_use]
+    pub fn without(mut self, capability: u8) -> Self {
+        self.without.push(capability);
+        self
+    }
+
     /// Starts the controller and waits until it says `ready`.
     pub fn start(self) -> Result<Tidegate> {
         let mut tidegate = self.spawn()?;
@@ -168,7 +177,7 @@ impl Launch {
         arguments.extend(["--pin-dir".to_owned(), self.pins()]);
         arguments.extend(["--state-dir".to_owned(), self.inside("state")]);
         arguments.extend(self.arguments.iter().cloned());
-        let process = self.gateway.start(&self.program, &arguments)?;
+        let process = self.gateway.start_without(&self.program, &arguments, &self.without)?;
         Ok(Tidegate { launch: self, process })
     }
 

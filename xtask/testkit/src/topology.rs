@@ -54,7 +54,17 @@ impl Gateway {
 
     /// Starts a program on this machine.
     pub fn start<A: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = A>) -> Result<Process> {
-        Process::start(self.host.namespace(), &self.room, program, arguments)
+        self.start_without(program, arguments, &[])
+    }
+
+    /// Starts a program that lacks these capabilities.
+    pub fn start_without<A: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        capabilities: &[u8],
+    ) -> Result<Process> {
+        Process::start(self.host.namespace(), &self.room, program, arguments, capabilities)
     }
 }
 

@@ -105,6 +105,19 @@ fn a_room_has_its_own_files_pins_and_devices() {
 }
 
 #[test]
+fn a_process_can_lack_a_capability() {
+    need_root().unwrap();
+    let gateway = Gateway::new(&[]).unwrap();
+    let arguments = ["CapEff", "/proc/self/status"];
+    let lacking = [Process::CAP_NET_ADMIN, Process::CAP_BPF];
+    let mut grep = gateway.start_without("/bin/grep".as_ref(), arguments, &lacking).unwrap();
+    let said = grep.wait(Duration::from_secs(5)).unwrap().stdout;
+    let effective = u64::from_str_radix(said.trim_start_matches("CapEff:").trim(), 16).unwrap();
+    assert_eq!(effective & (1 << 12 | 1 << 39), 0, "{said}");
+    assert_ne!(effective & (1 << Process::CAP_SYS_ADMIN), 0, "{said}");
+}
+
+#[test]
 fn what_a_killed_test_started_dies_with_it() {
     need_root().unwrap();
     let gateway = Gateway::new(&[]).unwrap();
