@@ -1,4 +1,4 @@
-//! The smallest XDP program: two instructions that pass everything.
+//! XDP programs on links, above all the smallest: two instructions that pass everything.
 //!
 //! A veth delivers redirected frames only to a peer that has a program of its own, so every peer of the
 //! gateway's NICs gets this one. It is loaded by bpf(2) itself, without a compiler or a loader.
@@ -52,24 +52,29 @@ struct Attach {
 impl Host {
     /// Attaches a program that passes everything to a link, in the driver, for as long as the host lives.
     pub fn pass_everything(&self, name: &str) -> Result<()> {
-        let index = self.index(name)?;
+        self.attach_xdp(name, &PASS)
+    }
+
+    /// Attaches any program, given as instructions of the kernel's `struct bpf_insn`, in the same way.
+    pub fn attach_xdp(&self, name: &str, program: &[u64]) -> Result<()> {
+        let (index, program) = (self.index(name)?, program.to_vec());
         let link = self
-            .call(move || attach(index))
-            .with_context(|| format!("cannot attach XDP_PASS to {}:{name}", self.name()))?;
+            .call(move || attach(index, &program))
+            .with_context(|| format!("cannot attach a program to {}:{name}", self.name()))?;
         self.keep(link);
         Ok(())
     }
 }
 
 /// The link; it holds the program.
-fn attach(ifindex: u32) -> Result<OwnedFd> {
+fn attach(ifindex: u32, program: &[u64]) -> Result<OwnedFd> {
     raise_locked_memory();
     let load = Load {
         prog_type: BPF_PROG_TYPE_XDP,
-        insn_cnt: PASS.len().try_into()?,
-        insns: PASS.as_ptr().addr().try_into()?,
+        insn_cnt: program.len().try_into()?,
+        insns: program.as_ptr().addr().try_into()?,
         license: c"GPL".as_ptr().addr().try_into()?,
-        prog_name: *b"pass_everything\0",
+        prog_name: *b"testkit\0\0\0\0\0\0\0\0\0",
         expected_attach_type: BPF_XDP,
         ..Load::default()
     };

@@ -1,6 +1,8 @@
 //! The test kit itself: hosts that reach each other, and nothing left behind. Needs root.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod driver;
+
 use std::{
     fs,
     net::SocketAddrV4,
