@@ -4,18 +4,15 @@ use anyhow::Result;
 
 use crate::{
     cargo::{self, Filter, Tally},
-    root, setup,
+    setup,
 };
 
-/// The test targets with this name need root, in whichever package they are.
-pub(crate) const TARGET: &str = "kernel";
+/// The test targets that need root and belong here, in whichever package they are: packet cases, and the
+/// maps and links they stand on.
+pub(crate) const TARGETS: [&str; 2] = ["kernel", "datapath"];
 
 /// Builds as the user, runs the tests as root.
 pub(crate) fn run(filter: &Filter) -> Result<Tally> {
     setup::run()?;
-    let runner = root::ascent("kernel")?.runner();
-    let mut arguments: Vec<&str> = runner.iter().map(String::as_str).collect();
-    // The whole workspace, as in `check`: with other features everything would be built again.
-    arguments.extend(["--workspace", "--test", TARGET]);
-    cargo::test(&arguments, filter)
+    cargo::test_as_root("kernel", &TARGETS, filter)
 }

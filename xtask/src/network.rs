@@ -4,18 +4,15 @@ use anyhow::Result;
 
 use crate::{
     cargo::{self, Filter, Tally},
-    root, setup,
+    setup,
 };
 
-/// The test targets with this name need root, in whichever package they are.
-pub(crate) const TARGET: &str = "network";
+/// The test targets that need root and belong here, in whichever package they are: the balancer between
+/// clients and backends, and what it reads from netlink.
+pub(crate) const TARGETS: [&str; 2] = ["network", "netlink"];
 
 /// Builds as the user, runs the tests as root: those of the test kit, on which the others stand, included.
 pub(crate) fn run(filter: &Filter) -> Result<Tally> {
     setup::run()?;
-    let runner = root::ascent("network")?.runner();
-    let mut arguments: Vec<&str> = runner.iter().map(String::as_str).collect();
-    // The whole workspace, as in `check`: with other features everything would be built again.
-    arguments.extend(["--workspace", "--test", TARGET]);
-    cargo::test(&arguments, filter)
+    cargo::test_as_root("network", &TARGETS, filter)
 }

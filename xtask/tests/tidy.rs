@@ -66,7 +66,8 @@ fn lints_are_expected_and_not_allowed() {
     // In two pieces, or this file would find itself.
     let allow = ["#[allow", "#![allow"].map(|start| format!("{start}("));
     let mut faults = Vec::new();
-    for path in sources() {
+    // What several test files share may be unused in one of them and used in another: there `allow` is right.
+    for path in sources().into_iter().filter(|path| !path.contains("/tests/")) {
         for (number, line) in (1..).zip(text(&path).lines()) {
             if allow.iter().any(|allow| line.trim_start().starts_with(allow)) {
                 faults
