@@ -111,7 +111,7 @@ fn backend_killed(stage: &mut Stage, summary: &mut Summary) -> Result<()> {
     let report = traffic.stop();
     let (disturbed, failed) = (report.disturbed_for(killed), report.failures().count());
     // Probes see it after FALL intervals, jitter and the time a probe takes included; then one write.
-    let most = (INTERVAL + INTERVAL / 5) * FALL + TIMEOUT + Duration::from_millis(200);
+    let most = (INTERVAL + INTERVAL / 5) * FALL + TIMEOUT + Duration::from_millis(400);
     let early = report.failures().filter(|sample| sample.began < killed - Duration::from_millis(50)).count();
     summary.add(
         "a killed backend is taken out",

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -109,7 +110,11 @@ async fn serve(listener: TcpListener, name: Arc<str>, counts: Arc<Counts>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let Ok((stream, peer)) = accepted else { continue };
+                let Ok((stream, peer)) = accepted else {
+                    // Out of descriptors: some will be free in a moment.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
                 counts.connections.fetch_add(1, Ordering::Relaxed);
                 let (name, counts) = (Arc::clone(&name), Arc::clone(&counts));
                 connections.spawn(async move {
