@@ -9,9 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
-
-use crate::root;
 
 /// Which tests to run, and how.
 #[derive(clap::Args, Default)]
@@ -67,36 +64,6 @@ pub(crate) fn test(arguments: &[&str], filter: &Filter) -> Result<Tally> {
         bail!("`cargo test {}` ended with {status}; the lines above say why", arguments.join(" "));
     }
     Ok(tally)
-}
-
-/// Builds these test targets as the user and runs them as root, for `cargo xtask NAME`.
-pub(crate) fn test_as_root(name: &str, targets: &[&str], filter: &Filter) -> Result<Tally> {
-    let there = test_targets()?;
-    let targets: Vec<_> = targets.iter().filter(|target| there.iter().any(|there| there == *target)).collect();
-    if targets.is_empty() {
-        bail!("no package has a test target for `cargo xtask {name}`");
-    }
-    let runner = root::ascent(name)?.runner();
-    // The whole workspace, as in `check`: with other features everything would be built again.
-    let mut arguments = vec!["--workspace"];
-    arguments.extend(runner.iter().map(String::as_str));
-    for target in targets {
-        arguments.extend(["--test", target]);
-    }
-    test(&arguments, filter)
-}
-
-/// The names of all files and directories under `tests/` in all packages.
-pub(crate) fn test_targets() -> Result<Vec<String>> {
-    let output = cargo(&["metadata", "--no-deps", "--format-version", "1"]).output().context("cannot start cargo")?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cannot read what `cargo metadata` says")?;
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    let targets = packages.filter_map(|package| package["targets"].as_array()).flatten();
-    let tests = targets.filter(|target| target["kind"][0] == "test");
-    let mut names: Vec<String> = tests.filter_map(|target| target["name"].as_str()).map(ToOwned::to_owned).collect();
-    names.sort();
-    names.dedup();
-    Ok(names)
 }
 
 impl Tally {

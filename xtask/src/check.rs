@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use crate::{
     cargo::{self, Filter, Tally},
-    kernel, network, setup,
+    floor::{self, Floor},
+    setup,
 };
 
 /// Format, lints, then the tests of the host.
@@ -15,9 +16,7 @@ pub(crate) fn run(filter: &Filter) -> Result<Tally> {
     eprintln!("check: lints");
     cargo::run(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
     eprintln!("check: tests without root");
-    // Those that need root would fail here, as they should.
-    let mut targets = cargo::test_targets()?;
-    targets.retain(|name| !kernel::TARGETS.iter().chain(&network::TARGETS).any(|target| target == name));
+    let targets = floor::targets(Floor::Host)?;
     let mut arguments = vec!["--workspace", "--lib", "--bins"];
     for target in &targets {
         arguments.extend(["--test", target]);

@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod check;
 mod demo;
+mod floor;
 mod kernel;
 mod linker;
 mod network;
