@@ -1,0 +1,50 @@
+//! Every packet case in this machine's kernel, and what its verifier says of the program. Needs root.
+
+mod machine;
+
+use aya::programs::Xdp;
+use lb_ebpf::testing::{World, cases, play};
+use machine::{Machine, OBJECT};
+use nix::sched::{CloneFlags, unshare};
+
+/// The most instructions that the verifier may go through: a tenth of its limit of a million leaves
+/// room for older kernels, which prune less, and for the second it takes to load.
+const BUDGET: u32 = 100_000;
+
+/// A namespace of its own, whose lo is NIC 1.
+fn machine() -> Machine {
+    unshare(CloneFlags::CLONE_NEWNET).expect("this test makes a network namespace: run it as root (sudo -E)");
+    Machine::new(World::MAX_FLOWS)
+}
+
+#[test]
+fn every_case_ends_in_the_kernel_as_on_the_host() {
+    let mut machine = machine();
+    let mut failures = Vec::new();
+    let cases = cases::all();
+    for case in &cases {
+        machine.clear();
+        if let Err(why) = play(case, &mut machine) {
+            failures.push(why);
+        }
+    }
+    println!("{} cases in the kernel", cases.len());
+    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+#[test]
+fn the_program_stays_in_the_verifiers_budget() {
+    let mut machine = machine();
+    let program: &mut Xdp = machine.object.program_mut("tidegate").unwrap().try_into().unwrap();
+    let verified = program.info().unwrap().verified_instruction_count().expect("Linux 5.16 tells");
+    println!("{verified} verified instructions of {BUDGET}");
+    assert!(verified <= BUDGET, "{verified} verified instructions, the budget is {BUDGET}");
+}
+
+#[test]
+fn the_object_has_no_panic_path() {
+    // Symbol names stand in the string table as they are: whoever can panic calls `core::panicking`.
+    let text = String::from_utf8_lossy(OBJECT);
+    let functions: Vec<_> = text.split('\0').filter(|name| name.starts_with("_R") && name.contains("panic")).collect();
+    assert!(functions.is_empty(), "the object can panic: {functions:?}");
+}

@@ -1,0 +1,225 @@
+//! The program in this machine's kernel, as a floor that cases are played on: maps of its own, nothing
+//! pinned, nothing attached.
+#![allow(dead_code, reason = "the cases and the bench use different parts")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot touch its maps has nothing to say")]
+
+use std::{collections::BTreeSet, os::fd::AsFd as _};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, DevMap, HashMap, MapData, PerCpuArray, PerCpuValues},
+    programs::{TestRun as _, TestRunOptions, Xdp},
+    util::nr_cpus,
+};
+use lb_common::{Backend, BackendId, Endpoint, Flow, Nic, Reason, Service, Tags, Traffic, Vip, limits, slots};
+use lb_ebpf::{
+    forward::Verdict,
+    testing::{Floor, NIC_A, NIC_B, World},
+};
+
+/// The object under test.
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate-ebpf"));
+
+/// Words of `REASONS`, whose first are the counters.
+const REASONS: usize = 64;
+/// The NIC that `BPF_PROG_TEST_RUN` says every packet came in on: lo of this namespace.
+const LO: u32 = 1;
+/// No NIC has this number.
+const NOBODY: u32 = 0x7fff_ffff;
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+// SAFETY: used below with arrays of plain numbers only.
+unsafe impl<T: Copy + 'static> Pod for Plain<T> {}
+
+/// The program with maps of its own.
+pub(crate) struct Machine {
+    pub(crate) object: Ebpf,
+    world: World,
+    sets: u32,
+}
+
+impl Machine {
+    /// Loads the object for a table of `max_flows`.
+    pub(crate) fn new(max_flows: u32) -> Self {
+        // Kernels before 5.11 charge maps to this limit.
+        let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: reads one structure.
+        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
+        let sets = limits::flow_sets(max_flows);
+        let timeouts = World::TIMEOUTS;
+        let mut object = EbpfLoader::new()
+            .map_max_entries("FLOWS", sets * limits::WAYS as u32)
+            .map_max_entries("FLOW_TAGS", sets)
+            .override_global("FLOW_SETS", &sets, true)
+            .override_global("FLOW_SEED", &World::SEED, true)
+            .override_global("SYN_TIMEOUT", &timeouts.syn, true)
+            .override_global("ESTABLISHED_TIMEOUT", &timeouts.established, true)
+            .override_global("FIN_TIMEOUT", &timeouts.fin, true)
+            .load(OBJECT)
+            .expect("the kernel makes the maps; this test needs root (sudo -E)");
+        let program: &mut Xdp = object.program_mut("tidegate").unwrap().try_into().unwrap();
+        program.load().expect("the kernel's verifier accepts the program");
+        let machine = Self { object, world: World::default(), sets };
+        for index in 0..limits::NICS as u32 {
+            let mut devices: DevMap<_> = machine.map("DEVICES").try_into().unwrap();
+            devices.set(index, LO, None, 0).unwrap();
+        }
+        machine
+    }
+
+    /// Another handle on a map.
+    pub(crate) fn map(&self, name: &str) -> aya::maps::Map {
+        use aya::maps::Map;
+        let again = |data: &MapData| MapData::from_fd(data.fd().as_fd().try_clone_to_owned().unwrap()).unwrap();
+        match self.object.map(name).unwrap_or_else(|| panic!("the object has a map {name}")) {
+            Map::Array(data) => Map::Array(again(data)),
+            Map::PerCpuArray(data) => Map::PerCpuArray(again(data)),
+            Map::HashMap(data) => Map::HashMap(again(data)),
+            Map::DevMap(data) => Map::DevMap(again(data)),
+            _ => panic!("{name} is of a kind that cases do not touch"),
+        }
+    }
+
+    fn array<T: Pod>(&self, name: &str) -> Array<MapData, T> {
+        self.map(name).try_into().unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn hash<K: Pod, V: Pod>(&self, name: &str) -> HashMap<MapData, K, V> {
+        self.map(name).try_into().unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Makes a hash map hold exactly these.
+    fn hold<K: Pod + Ord, V: Pod>(&self, name: &str, wanted: impl IntoIterator<Item = (K, V)>) {
+        let mut map = self.hash::<K, V>(name);
+        let old: Vec<K> = map.keys().map(Result::unwrap).collect();
+        let mut kept = BTreeSet::new();
+        for (key, value) in wanted {
+            map.insert(key, value, 0).unwrap();
+            kept.insert(key);
+        }
+        for key in old.iter().filter(|key| !kept.contains(key)) {
+            map.remove(key).unwrap();
+        }
+    }
+
+    /// Forgets flows and counters.
+    pub(crate) fn clear(&mut self) {
+        let mut tags = self.array::<Tags>("FLOW_TAGS");
+        for set in 0..self.sets {
+            tags.set(set, Tags { words: [0; 2] }, 0).unwrap();
+        }
+        let mut traffic: PerCpuArray<_, Traffic> = self.map("TRAFFIC").try_into().unwrap();
+        let zero = vec![Traffic { packets: [0; 2], bytes: [0; 2] }; nr_cpus().unwrap()];
+        for id in 0..64 {
+            traffic.set(id, PerCpuValues::try_from(zero.clone()).unwrap(), 0).unwrap();
+        }
+    }
+
+    /// NIC `ingress` gets the number of the one device that packets come in on.
+    fn place_nics(&self, ingress: u16) {
+        let mut nics = self.array::<Nic>("NICS");
+        for index in 0..limits::NICS as u16 {
+            let mut nic = self.world.nics.get(&index).copied().unwrap_or(bytemuck::Zeroable::zeroed());
+            nic.ifindex = match index {
+                _ if index == ingress => LO,
+                NIC_A | NIC_B => NOBODY,
+                _ => 0,
+            };
+            nics.set(u32::from(index), nic, 0).unwrap();
+        }
+    }
+
+    fn taken(&self) -> Vec<(u32, Flow)> {
+        let (tags, flows) = (self.array::<Tags>("FLOW_TAGS"), self.array::<Flow>("FLOWS"));
+        let mut taken = Vec::new();
+        for set in 0..self.sets {
+            let lanes: [u16; limits::WAYS] = bytemuck::cast(tags.get(&set, 0).unwrap().words);
+            for (place, tag) in (set * limits::WAYS as u32..).zip(lanes) {
+                if tag > 1 {
+                    taken.push((place, flows.get(&place, 0).unwrap()));
+                }
+            }
+        }
+        taken
+    }
+}
+
+impl Floor for Machine {
+    fn change(&mut self, world: &World) {
+        self.world = world.clone();
+        self.hold::<Endpoint, Service>("SERVICES", world.services.clone());
+        let vips = world.services.keys().map(|vip| (vip.address, Vip { protocols: Vip::TCP }));
+        self.hold("VIPS", vips);
+        self.hold("ENDPOINTS", world.endpoints().map(|endpoint| (endpoint, 1_u32)));
+        self.hold("LOCALS", world.locals.iter().map(|local| (*local, 1_u32)));
+        let filter: [u8; limits::FILTER] = world.filter().try_into().unwrap();
+        self.array("FILTER").set(0, Plain(filter), 0).unwrap();
+        let mut backends = self.array::<Backend>("BACKENDS");
+        for id in 0..64 {
+            let backend = world.backends.get(&id).copied().unwrap_or(bytemuck::Zeroable::zeroed());
+            backends.set(u32::from(id), backend, 0).unwrap();
+        }
+        let mut tables = self.array::<Plain<[BackendId; slots::SMALL_ELEMENT]>>("TABLES");
+        for (service, table) in &world.tables {
+            let table: [BackendId; slots::SMALL_ELEMENT] = table.clone().try_into().unwrap();
+            tables.set(u32::from(*service), Plain(table), 0).unwrap();
+        }
+        self.place_nics(NIC_A);
+    }
+
+    fn run(&mut self, frame: &[u8], nic: u16) -> (Verdict, Vec<u8>) {
+        self.place_nics(nic);
+        let mut out = vec![0; frame.len().max(64) + 256];
+        let program: &mut Xdp = self.object.program_mut("tidegate").unwrap().try_into().unwrap();
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let result = program.test_run(options).unwrap_or_else(|error| panic!("{} octets: {error}", frame.len()));
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            1 => Verdict::Drop,
+            2 => Verdict::Pass,
+            3 => Verdict::Transmit,
+            // The kernel does not say which; there are two, and out where it came in is XDP_TX.
+            4 => Verdict::Redirect(if nic == NIC_A { NIC_B } else { NIC_A }),
+            other => panic!("the program returned {other}"),
+        };
+        (verdict, out)
+    }
+
+    fn reasons(&mut self) -> [u64; Reason::COUNT] {
+        let map: PerCpuArray<_, Plain<[u64; REASONS]>> = self.map("REASONS").try_into().unwrap();
+        let mut sums = [0; Reason::COUNT];
+        for cpu in map.get(&0, 0).unwrap().iter() {
+            for (sum, count) in sums.iter_mut().zip(cpu.0) {
+                *sum += count;
+            }
+        }
+        sums
+    }
+
+    fn age(&mut self, jiffies: u32) {
+        let mut flows = self.array::<Flow>("FLOWS");
+        for (place, mut flow) in self.taken() {
+            flow.seen = flow.seen.wrapping_sub(jiffies);
+            flows.set(place, flow, 0).unwrap();
+        }
+    }
+
+    fn flows(&mut self) -> Vec<Flow> {
+        self.taken().into_iter().map(|(_, flow)| flow).collect()
+    }
+
+    fn traffic(&mut self, id: BackendId) -> Traffic {
+        let map: PerCpuArray<_, Traffic> = self.map("TRAFFIC").try_into().unwrap();
+        let mut sum = Traffic { packets: [0; 2], bytes: [0; 2] };
+        for cpu in map.get(&u32::from(id), 0).unwrap().iter() {
+            for side in 0..2 {
+                sum.packets[side] += cpu.packets[side];
+                sum.bytes[side] += cpu.bytes[side];
+            }
+        }
+        sum
+    }
+}
