@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: net nanoseconds per packet beside the floor.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+
+use crate::{cargo, root, setup};
 
 /// What to measure and how to say it.
 #[derive(clap::Args)]
@@ -12,5 +14,12 @@ pub(crate) struct Options {
 
 /// Measures the rows of the design's table that exist.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    bail!("there is no bench yet (json: {})", options.json)
+    setup::run()?;
+    let runner = root::ascent("bench")?.runner();
+    let mut arguments = vec!["bench", "--quiet", "--package", "lb-userspace", "--bench", "packets"];
+    arguments.extend(runner.iter().map(String::as_str));
+    if options.json {
+        arguments.extend(["--", "--json"]);
+    }
+    cargo::run(&arguments)
 }
