@@ -271,6 +271,9 @@ fn open_and_wait() {
 fn a_start_that_is_killed_is_recovered() {
     let space = Space::enter();
     veth("eth0", "peer0");
+    let begin = Instant::now();
+    KernelDatapath::open(&space.options(&["eth0"])).unwrap().detach().unwrap();
+    let whole = begin.elapsed();
     let (mut begun, mut complete) = (0, 0);
     for turn in 0..24 {
         // Born in this thread's namespaces.
@@ -280,15 +283,14 @@ fn a_start_that_is_killed_is_recovered() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        // Kills at all stages: from before the first map until after the last link.
-        let deadline = Duration::from_millis(turn * 5);
         let pins = space.pin_dir().join("v1");
         let patience = Instant::now() + Duration::from_secs(20);
         while !pins.exists() {
             assert!(Instant::now() < patience, "the child makes no pins: {:?}", child.try_wait());
             thread::sleep(Duration::from_micros(200));
         }
-        thread::sleep(deadline);
+        // At all stages: from before the first map until after the last link.
+        thread::sleep(whole * turn / 12);
         child.kill().unwrap();
         child.wait().unwrap();
         begun += 1;
