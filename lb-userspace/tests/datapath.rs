@@ -165,6 +165,14 @@ fn a_driver_without_xdp_is_refused_or_served_in_generic_mode() {
     let datapath = KernelDatapath::open(&options).unwrap();
     let modes: Vec<_> = datapath.attached().iter().map(|nic| nic.mode).collect();
     assert_eq!(modes, ["native", "generic"]);
+    drop(datapath);
+
+    // The other way about: what cannot be changed stays as it is.
+    options.xdp = XdpMode::Native;
+    assert!(refusal(&options).starts_with("lo: cannot attach in driver mode: the driver has no XDP"));
+    assert_eq!(link("lo").xdp.unwrap().mode, "generic");
+    options.xdp = XdpMode::Auto;
+    assert!(KernelDatapath::open(&options).unwrap().adopted());
 }
 
 #[test]

@@ -275,7 +275,7 @@ fn a_start_that_is_killed_is_recovered() {
     KernelDatapath::open(&space.options(&["eth0"])).unwrap().detach().unwrap();
     let whole = begin.elapsed();
     let (mut begun, mut complete) = (0, 0);
-    for turn in 0..24 {
+    for turn in 0..12 {
         // Born in this thread's namespaces.
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "open_and_wait", "--ignored", "--test-threads=1"])
@@ -290,7 +290,7 @@ fn a_start_that_is_killed_is_recovered() {
             thread::sleep(Duration::from_micros(200));
         }
         // At all stages: from before the first map until after the last link.
-        thread::sleep(whole * turn / 12);
+        thread::sleep(whole * turn / 6);
         child.kill().unwrap();
         child.wait().unwrap();
         begun += 1;

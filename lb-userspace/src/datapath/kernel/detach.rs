@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     OpenError,
-    bpffs::Pinboard,
+    board::Pinboard,
     links::{self, Pinned},
     permit, pins,
 };
