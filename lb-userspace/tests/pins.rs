@@ -132,12 +132,12 @@ fn three_capabilities_are_enough_on_a_mounted_file_system() {
 fn the_lock_is_of_the_pins_and_not_of_their_path() {
     let space = Space::enter();
     veth("eth0", "peer0");
-    let _first = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
+    let first = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
     let other = space.pin_dir().with_file_name("other");
     std::os::unix::fs::symlink(space.pin_dir(), &other).unwrap();
     let options = Options { pin_dir: other.clone(), ..space.options(&["eth0"]) };
     assert!(matches!(KernelDatapath::open(&options), Err(OpenError::Occupied { pid: Some(_), .. })));
-    drop(_first);
+    drop(first);
     assert!(detach(&other).unwrap());
     assert!(!mounts().contains(space.pin_dir().to_str().unwrap()));
 }

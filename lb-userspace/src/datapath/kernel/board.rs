@@ -40,6 +40,8 @@ impl Pinboard {
         match lock {
             // Mounts are known by their true path.
             Ok(lock) => Ok(Self { path: path.canonicalize().unwrap_or(path), made, _lock: lock }),
+            // Whoever has the lock uses what we made.
+            Err(occupied @ OpenError::Occupied { .. }) => Err(occupied),
             Err(error) => {
                 made.undo(&path);
                 Err(error)
@@ -66,7 +68,7 @@ impl Pinboard {
     /// start made, where nothing is pinned in it.
     pub(super) fn unmake(self) {
         let Self { path, mut made, _lock } = self;
-        made.mounted |= bpffs::is_empty(&path) && bpffs::mounted_by_us(&path).unwrap_or_default();
+        made.mounted |= bpffs::is_unused(&path) && bpffs::mounted_by_us(&path).unwrap_or_default();
         made.undo(&path);
     }
 
@@ -74,7 +76,7 @@ impl Pinboard {
     pub(super) fn remove(self) -> Result<()> {
         use io::ErrorKind::{DirectoryNotEmpty, NotFound, ResourceBusy};
         let Self { path, made: _, _lock } = self;
-        if bpffs::mounted_by_us(&path)? {
+        if bpffs::is_unused(&path) && bpffs::mounted_by_us(&path)? {
             // Our lock holds the mount busy: detach it lazily, which is at once for everyone else.
             umount2(&path, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {}", path.display()))?;
         }

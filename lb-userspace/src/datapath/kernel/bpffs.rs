@@ -57,7 +57,7 @@ pub(super) fn prepare(path: &Path, made: &mut Made) -> Result<()> {
             mount_once(Path::new(USUAL), "bpf")?;
         } else {
             make_directories(path, made)?;
-            if !is_empty(path) {
+            if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
                 bail!("{} holds files, and a mount would hide them; choose an empty --pin-dir", path.display());
             }
             made.mounted = mount_once(path, SOURCE)?;
@@ -82,8 +82,10 @@ fn existing_ancestor(path: &Path) -> &Path {
     path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"))
 }
 
-pub(super) fn is_empty(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+/// Whether nothing is pinned here. The kernel puts `maps.debug` and `progs.debug` into every bpffs
+/// (CONFIG_BPF_PRELOAD), and lets nobody else use names with dots.
+pub(super) fn is_unused(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|entries| entries.flatten().all(|entry| has_dot(&entry.file_name())))
 }
 
 pub(super) fn is_one(path: &Path) -> Result<bool> {
