@@ -3,9 +3,13 @@
 
 mod space;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, thread};
 
-use lb_userspace::datapath::kernel::{KernelDatapath, OpenError, Options, detach};
+use caps::{CapSet, Capability};
+use lb_userspace::datapath::{
+    Datapath as _,
+    kernel::{KernelDatapath, OpenError, Options, detach},
+};
 use nix::mount::{MsFlags, mount};
 use space::{Space, program, run, veth};
 
@@ -76,15 +80,64 @@ fn a_directory_with_files_is_neither_hidden_nor_emptied() {
 }
 
 #[test]
+fn two_starts_at_once_mount_once() {
+    let space = Space::enter();
+    veth("eth0", "peer0");
+    for _ in 0..8 {
+        let options = space.options(&["eth0"]);
+        let open = || KernelDatapath::open(&options);
+        let (one, other) = thread::scope(|scope| {
+            let other = scope.spawn(open);
+            (open(), other.join().unwrap())
+        });
+        let (first, second) = if one.is_ok() { (one, other) } else { (other, one) };
+        let second = second.err().unwrap();
+        assert!(!matches!(second, OpenError::NotPermitted(_)), "{second}");
+        assert_eq!(mounts().matches(space.pin_dir().to_str().unwrap()).count(), 1);
+        first.unwrap().detach().unwrap();
+        assert!(!space.pin_dir().exists());
+    }
+}
+
+#[test]
+fn three_capabilities_are_enough_on_a_mounted_file_system() {
+    let space = Space::enter();
+    veth("eth0", "peer0");
+    caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap();
+    let error = KernelDatapath::open(&space.options(&["eth0"])).err().unwrap().to_string();
+    let pins = space.pin_dir();
+    assert_eq!(
+        error,
+        format!(
+            "{0} is not on a BPF file system, and mounting one takes CAP_SYS_ADMIN; \
+             as root: `mount -t bpf tidegate {0}`",
+            pins.display()
+        )
+    );
+    assert!(!pins.exists());
+    caps::raise(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap();
+    fs::create_dir(&pins).unwrap();
+    mount_bpffs(&pins);
+    caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap();
+    let mut datapath = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
+    datapath.flows().unwrap();
+    drop(datapath);
+    assert!(KernelDatapath::open(&space.options(&["eth0"])).unwrap().adopted());
+    assert!(detach(&pins).unwrap());
+    assert_eq!(program("eth0"), 0);
+    caps::raise(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap();
+}
+
+#[test]
 fn the_lock_is_of_the_pins_and_not_of_their_path() {
     let space = Space::enter();
     veth("eth0", "peer0");
-    let _first = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
+    let first = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
     let other = space.pin_dir().with_file_name("other");
     std::os::unix::fs::symlink(space.pin_dir(), &other).unwrap();
     let options = Options { pin_dir: other.clone(), ..space.options(&["eth0"]) };
     assert!(matches!(KernelDatapath::open(&options), Err(OpenError::Occupied { pid: Some(_), .. })));
-    drop(_first);
+    drop(first);
     assert!(detach(&other).unwrap());
     assert!(!mounts().contains(space.pin_dir().to_str().unwrap()));
 }
