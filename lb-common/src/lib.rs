@@ -30,7 +30,7 @@ pub use settings::{LAYOUT, Settings};
 macro_rules! shared {
     ($($(#[$attribute:meta])* pub struct $name:ident { $($(#[$doc:meta])* pub $field:ident: $type:ty,)* })*) => {$(
         $(#[$attribute])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
         #[repr(C)]
         pub struct $name { $($(#[$doc])* pub $field: $type,)* }
 
