@@ -5,6 +5,7 @@
 //! [`plan`] says which writes lead from what the kernel has to what is wanted, and [`datapath`] does
 //! them. [`control`] is the one loop that decides.
 
+pub mod balance;
 pub mod datapath;
 pub mod model;
 pub mod net;
