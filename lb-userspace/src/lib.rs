@@ -7,5 +7,7 @@
 
 pub mod balance;
 pub mod datapath;
+pub mod health;
 pub mod model;
 pub mod net;
+pub mod time;

@@ -109,9 +109,9 @@ impl<const ROOM: usize> Free<ROOM> {
         loop {
             let mut slots = [at; STRIDE];
             let mut free = u32::from(self.places[at as usize & (ROOM - 1)]);
-            for index in 1..STRIDE {
-                slots[index] = sum(at, permutation.ahead[index - 1], self.slots);
-                free |= u32::from(self.places[slots[index] as usize & (ROOM - 1)]) << index;
+            for (index, slot) in slots.iter_mut().enumerate().skip(1) {
+                *slot = sum(at, permutation.ahead[index - 1], self.slots);
+                free |= u32::from(self.places[*slot as usize & (ROOM - 1)]) << index;
             }
             if free != 0 {
                 return slots[free.trailing_zeros() as usize % STRIDE];
