@@ -11,6 +11,8 @@ use std::{
 use anyhow::Result;
 use lb_common::{Backend, BackendId, Endpoint, Reason, Service, Traffic};
 
+pub mod memory;
+
 /// A service's number: its index in the maps of tables and names.
 pub type ServiceId = u16;
 

@@ -203,8 +203,8 @@ impl Health {
         let (rise, fall) = rules.map_or((1, 1), |rules| (rules.rise.get(), rules.fall.get()));
         match (self.last, self.standing, self.run) {
             (Last::NotProbed, ..) => "not probed yet".to_owned(),
-            (Last::Adopted, Standing::Up, _) => "in the table when this controller started, not probed yet".to_owned(),
-            (Last::Adopted, ..) => "not in the table when this controller started, not probed yet".to_owned(),
+            (Last::Adopted, Standing::Up, _) => "as the table had it, not probed yet".to_owned(),
+            (Last::Adopted, ..) => "not in the table so far, not probed yet".to_owned(),
             (Last::Never, ..) => "no health checks".to_owned(),
             (Last::Disproved, ..) => "silent, and its traffic is not answered".to_owned(),
             (Last::Probe(outcome @ Outcome::Ours(_)), ..) => outcome.to_string(),
