@@ -6,9 +6,11 @@
 //! them. [`control`] is the one loop that decides.
 
 pub mod balance;
+pub mod control;
 pub mod datapath;
 pub mod health;
 pub mod model;
 pub mod net;
+pub mod observe;
 pub mod plan;
 pub mod time;

@@ -1,0 +1,3 @@
+//! How the controller shows itself: the admin API on a unix socket, and the documents it speaks in.
+
+pub mod documents;
