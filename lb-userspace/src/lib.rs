@@ -6,6 +6,8 @@
 //! them. [`control`] is the one loop that decides.
 
 pub mod balance;
+pub mod commands;
+pub mod config;
 pub mod control;
 pub mod datapath;
 pub mod health;

@@ -1,0 +1,3 @@
+//! What an operator types, one file a command.
+
+pub mod check;

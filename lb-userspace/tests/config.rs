@@ -1,0 +1,263 @@
+//! The file as operators write it: what is read, and what is said about what cannot be.
+//!
+//! Beside this, `config/*.yaml` are files with faults and `*.faults` is what `check` says of each.
+//! `UPDATE=1 cargo test -p lb-userspace --test config` writes them anew; read the difference.
+
+use std::{
+    fs, io,
+    net::SocketAddrV4,
+    num::NonZeroU32,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lb_userspace::{
+    commands::check::check,
+    config::{self, Faults, MAX_FILE},
+    model::{Backend, Health, Model, Service, XdpMode},
+};
+
+const SMALLEST: &str = "version: 1\nservices:\n  web:\n    listen: 203.0.113.10:80\n    backends: [10.0.1.11:8080]\n";
+
+fn here() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")
+}
+
+#[track_caller]
+fn model(text: &str) -> Model {
+    match config::parse(text, "tidegate.yaml") {
+        Ok((model, warnings)) if warnings.is_empty() => model,
+        Ok((_, warnings)) => panic!("{}", warnings[0]),
+        Err(faults) => panic!("{faults}"),
+    }
+}
+
+#[track_caller]
+fn faults(text: &str) -> Faults {
+    config::parse(text, "tidegate.yaml").expect_err("a fault")
+}
+
+fn at(text: &str) -> SocketAddrV4 {
+    text.parse().expect("an address and port")
+}
+
+#[test]
+fn every_fault_is_said_as_expected() {
+    let mut wrong = Vec::new();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(here()).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    assert!(!files.is_empty());
+    for path in files {
+        let name = path.file_name().expect("a name").to_str().expect("UTF-8");
+        let octets = fs::read(&path).expect("readable");
+        let said = match config::parse_octets(&octets, name) {
+            Ok((_, warnings)) => warnings.iter().map(|warning| format!("{warning}\n")).collect(),
+            Err(faults) => {
+                let warnings: String = faults.warnings.iter().map(|warning| format!("{warning}\n")).collect();
+                format!("{faults}\n{warnings}")
+            }
+        };
+        let unhelped = said.matches(&format!("{name}:")).count() - said.matches("\n   help: ").count();
+        assert_eq!(unhelped, 0, "every fault says what to do: {said}");
+        let expected = path.with_extension("faults");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&expected, &said).expect("writable");
+        } else if fs::read_to_string(&expected).unwrap_or_default() != said {
+            let expected = fs::read_to_string(&expected).unwrap_or_default();
+            let line = said.lines().zip(expected.lines()).take_while(|(a, b)| a == b).count();
+            let line_of = |text: &str| text.lines().nth(line).unwrap_or("(the end)").to_owned();
+            wrong.push(format!("{name}: expected {}\n{name}:      got {}", line_of(&expected), line_of(&said)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_that_is_promised_is_unknown() {
+    let promised = fs::read_to_string(here().join("design-full-shape.yaml")).expect("readable");
+    let faults = faults(&promised).faults;
+    assert!(faults.iter().all(|fault| fault.message.contains("this version does not have ")), "{faults:?}");
+    assert_eq!(faults.len(), 23);
+}
+
+#[test]
+fn the_smallest_file_has_all_defaults() {
+    let model = model(SMALLEST);
+    assert_eq!((model.node.interfaces.len(), model.node.xdp, model.node.max_flows), (0, XdpMode::Auto, 1_000_000));
+    assert_eq!((model.log_level, model.socket), (None, None));
+    let web = Service {
+        listen: vec![at("203.0.113.10:80")],
+        slots: 4093,
+        health: Some(Health {
+            port: None,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: NonZeroU32::new(2).expect("two"),
+            fall: NonZeroU32::new(3).expect("three"),
+        }),
+        drain: Duration::from_secs(300),
+        backends: vec![Backend { name: None, address: at("10.0.1.11:8080"), weight: 1 }],
+    };
+    assert_eq!(model.services.into_iter().collect::<Vec<_>>(), [("web".to_owned(), web)]);
+}
+
+#[test]
+fn defaults_and_short_forms_mean_the_long_form() {
+    let long = "
+version: 1
+node: {interfaces: [], xdp: auto, max_flows: 1_000_000}
+log: {}
+admin: {}
+defaults:
+  mode: nat
+  algorithm: source-hash
+  protocol: tcp
+  slots: 4093
+  drain: {for: 5m}
+  health: {tcp: {}, interval: 2s, timeout: 1s, rise: 2, fall: 3}
+services:
+  web:
+    listen: [\"203.0.113.10:80\"]
+    protocol: tcp
+    mode: nat
+    algorithm: source-hash
+    slots: 4093
+    drain: 300s
+    health: {tcp: {}, interval: 2000ms, timeout: 1s, rise: 2, fall: 3}
+    backends:
+      - {address: '10.0.1.11:8080', weight: 1}
+";
+    assert_eq!(model(long), model(SMALLEST));
+    let empty = format!("node:\nlog:\nadmin:\ndefaults:\n{SMALLEST}");
+    assert_eq!(model(&empty), model(SMALLEST));
+    assert_eq!(model(&format!("\u{feff}{}", SMALLEST.replace('\n', "\r\n"))), model(SMALLEST));
+}
+
+#[test]
+fn defaults_merge_key_by_key() {
+    let services = model(
+        "
+version: 1
+defaults: {slots: 65537, drain: 1m, health: {tcp: {port: 9}, interval: 5s, fall: 7}}
+services:
+  as-default: {listen: 203.0.113.10:1, backends: [10.0.0.1]}
+  own-time: {listen: 203.0.113.10:2, backends: [10.0.0.1], health: {interval: 3s}, slots: 4093}
+  own-kind: {listen: 203.0.113.10:3, backends: [10.0.0.1], health: {tcp: }, drain: {for: 2m}}
+  none: {listen: 203.0.113.10:4, backends: [10.0.0.1], health: none}
+",
+    )
+    .services;
+    let health = |name: &str| services[name].health.clone().map(|h| (h.port, h.interval.as_secs(), h.fall.get()));
+    assert_eq!(health("as-default"), Some((Some(9), 5, 7)));
+    assert_eq!(health("own-time"), Some((Some(9), 3, 7)));
+    assert_eq!(health("own-kind"), Some((None, 5, 7)));
+    assert_eq!(health("none"), None);
+    let rest = |name: &str| (services[name].slots, services[name].drain.as_secs());
+    assert_eq!((rest("as-default"), rest("own-time"), rest("own-kind")), ((65537, 60), (4093, 60), (65537, 120)));
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let services = model(
+        "
+version: 1
+services:
+  web: &web
+    listen: 203.0.113.10:80
+    drain: &short 10s
+    backends: &hosts [10.0.0.1, {address: 10.0.0.2, weight: 5, name: b}]
+  api: {<<: *web, listen: 203.0.113.10:81, drain: *short}
+  app: {listen: 203.0.113.10:82, backends: *hosts}
+",
+    )
+    .services;
+    assert_eq!(services["api"].listen, [at("203.0.113.10:81")]);
+    assert_eq!(services["api"].drain, Duration::from_secs(10));
+    assert_eq!(services["app"].backends[1], Backend { name: Some("b".into()), address: at("10.0.0.2:82"), weight: 5 });
+}
+
+#[test]
+fn a_backend_without_a_port_gets_the_one_that_all_listens_have() {
+    let text = "version: 1\nservices: {a: {listen: [203.0.113.1:80, 203.0.113.2:80], backends: [10.0.0.1]}}";
+    assert_eq!(model(text).services["a"].backends[0].address, at("10.0.0.1:80"));
+}
+
+#[test]
+fn words_that_other_yamls_take_for_truth_values_are_words() {
+    let text = format!("log: {{level: off}}\nnode: {{interfaces: [no, on]}}\n{SMALLEST}");
+    let model = model(&text.replace("web:", "yes:"));
+    assert_eq!((model.log_level, model.node.interfaces), (Some(log::LevelFilter::Off), vec!["no".into(), "on".into()]));
+    assert!(model.services.contains_key("yes"));
+}
+
+#[test]
+fn the_example_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/tidegate.example.yaml");
+    let checked = check(&path, false);
+    assert_eq!((checked.stderr.as_str(), checked.code), ("", 0));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_fault() -> io::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let said = |path: &Path| {
+        let checked = check(path, false);
+        assert_eq!((checked.stdout.as_str(), checked.code), ("", 78));
+        checked.stderr.replace(folder.path().to_str().expect("UTF-8"), "")
+    };
+    let missing = folder.path().join("missing.yaml");
+    assert!(said(&missing).starts_with("/missing.yaml: there is no such file\n"));
+    assert!(said(folder.path()).starts_with(": this is a directory\n"));
+    let huge = folder.path().join("huge.yaml");
+    fs::write(&huge, vec![b'#'; MAX_FILE + 1])?;
+    assert!(said(&huge).starts_with("/huge.yaml: larger than 16 MiB\n"));
+    assert!(said(Path::new("/dev/zero")).starts_with("/dev/zero: larger than 16 MiB\n"));
+    let secret = folder.path().join("secret.yaml");
+    fs::write(&secret, SMALLEST)?;
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000))?;
+    // Root reads everything; so does whoever has CAP_DAC_OVERRIDE.
+    if fs::read(&secret).is_err() {
+        assert!(said(&secret).starts_with("/secret.yaml: not readable: permission denied\n"));
+    } else {
+        assert_eq!(check(&secret, false).code, 0);
+    }
+    assert!(said(&secret.join("x")).starts_with("/secret.yaml/x: not readable: Not a directory"));
+    assert!(said(Path::new("/proc/self/mem")).starts_with("/proc/self/mem: not readable: Input/output error"));
+    Ok(())
+}
+
+#[test]
+fn check_counts_and_has_json() -> io::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("tidegate.yaml");
+    fs::write(&path, SMALLEST)?;
+    let name = path.display();
+    assert_eq!(check(&path, false).stdout, format!("{name}: ok: 1 service, 1 backend\n"));
+    let json: serde_json::Value = serde_json::from_str(&check(&path, true).stdout).expect("JSON");
+    assert_eq!(json, serde_json::json!({"file": name.to_string(), "ok": true, "faults": [], "warnings": []}));
+
+    fs::write(&path, SMALLEST.replace(":80\n", ":70000\n").replace("8080]", "8080, 10.0.1.11:8080]"))?;
+    let checked = check(&path, false);
+    assert_eq!((checked.stdout.as_str(), checked.code), ("", 78));
+    assert!(checked.stderr.ends_with(&format!("\n{name}: 2 faults\n")), "{}", checked.stderr);
+    let json = check(&path, true);
+    assert_eq!((json.stderr.as_str(), json.code), ("", 78));
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(json["ok"], false);
+    let first = &json["faults"][0];
+    assert_eq!(
+        (&first["line"], &first["column"], &first["key"]),
+        (&4.into(), &13.into(), &"services.web.listen".into())
+    );
+    assert_eq!(first["message"], "70000 is not a port (1 to 65535)");
+    Ok(())
+}
+
+#[test]
+fn a_summary_is_one_line() {
+    let faults = faults("version: 2\nservices: {}\n");
+    assert_eq!(faults.summary(), "tidegate.yaml:1:10: version: version 2 of the file is unknown here (and 1 more)");
+}
