@@ -3,6 +3,8 @@
 //! [`kernel`] does it with BPF maps and is the only user of aya; [`memory`] does it in memory and
 //! fails on demand, for tests. Neither decides anything.
 
+pub mod kernel;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,

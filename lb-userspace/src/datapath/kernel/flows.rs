@@ -1,0 +1,179 @@
+//! The flow table, read through memory that it shares with the packet path.
+//!
+//! A sweep looks at the tags, 16 octets a set, and at the flows of those places that are taken. It
+//! takes no lock: a flow that changes under it is counted as it was or as it will be.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    os::fd::AsFd as _,
+    ptr::{self, NonNull},
+    slice,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::MapData;
+use lb_common::{Flow, Tags, limits, state};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::clock::Timeouts;
+use crate::datapath::FlowCounts;
+
+/// Jiffies by which a flow may seem to have spoken in the future: CPUs read their own clock.
+const SKEW: u32 = 10_000;
+/// Tags in one word of [`Tags`].
+const TAGS_A_WORD: usize = 4;
+
+pub(super) struct Flows {
+    flows: Mapping,
+    tags: Mapping,
+    sets: usize,
+}
+
+impl Flows {
+    pub(super) fn map(flows: &MapData, tags: &MapData, sets: u32) -> Result<Self> {
+        let sets = sets as usize;
+        Ok(Self {
+            flows: Mapping::new(flows, sets * limits::WAYS * size_of::<Flow>()).context("cannot map FLOWS")?,
+            tags: Mapping::new(tags, sets * size_of::<Tags>()).context("cannot map FLOW_TAGS")?,
+            sets,
+        })
+    }
+
+    /// Counts what lives at `now`, in jiffies.
+    pub(super) fn count(&self, now: u32, timeouts: &Timeouts) -> FlowCounts {
+        let mut counts = FlowCounts { max: room(self.sets as u64), ..FlowCounts::default() };
+        let mut by_backend = vec![0_u64; limits::BACKENDS];
+        for (word, place) in self.tags().iter().zip((0..).step_by(TAGS_A_WORD)) {
+            let mut word = word.load(Ordering::Relaxed);
+            let mut place: usize = place;
+            while word != 0 {
+                if word & 0xffff != 0 {
+                    self.note(place, now, timeouts, &mut counts, &mut by_backend);
+                }
+                word >>= 16;
+                place += 1;
+            }
+        }
+        let taken = by_backend.iter().zip(0..).filter(|(flows, _)| **flows > 0);
+        counts.by_backend = taken.map(|(flows, id)| (id, *flows)).collect::<BTreeMap<_, _>>();
+        counts
+    }
+
+    fn note(&self, place: usize, now: u32, timeouts: &Timeouts, counts: &mut FlowCounts, by_backend: &mut [u64]) {
+        let (bits, seen, id) = self.flow(place);
+        if !lives(bits, age(now, seen), timeouts) {
+            return;
+        }
+        counts.live += 1;
+        counts.half_open += u64::from(bits & state::CLIENT_SPOKE == 0);
+        if let Some(flows) = by_backend.get_mut(usize::from(id)) {
+            *flows += 1;
+        }
+    }
+
+    fn tags(&self) -> &[AtomicU64] {
+        let words = self.sets * size_of::<Tags>() / size_of::<u64>();
+        // SAFETY: the mapping is that long and page-aligned, lives as long as `self`, and the kernel
+        // writes it in whole words, which is what an atomic allows for.
+        unsafe { slice::from_raw_parts(self.tags.start.cast().as_ptr(), words) }
+    }
+
+    /// State, last jiffies and backend of the flow at a place.
+    fn flow(&self, place: usize) -> (u8, u32, u16) {
+        debug_assert!(place < self.sets * limits::WAYS, "a place of the table");
+        // SAFETY: every tag has its flow in the mapping, which holds as many flows as tags. The kernel
+        // writes at the same time, so each field is read once, as volatile, and any value is valid.
+        unsafe {
+            let flow = self.flows.start.cast::<Flow>().as_ptr().add(place);
+            (
+                ptr::read_volatile(&raw const (*flow).state),
+                ptr::read_volatile(&raw const (*flow).seen),
+                ptr::read_volatile(&raw const (*flow).backend_id),
+            )
+        }
+    }
+}
+
+/// Flows that a table of so many sets is made for; the inverse of [`limits::flow_sets`].
+pub(super) fn room(sets: u64) -> u64 {
+    sets * limits::WAYS as u64 * 6 / 7
+}
+
+/// Jiffies since `seen`, in arithmetic that wraps.
+fn age(now: u32, seen: u32) -> u32 {
+    let age = now.wrapping_sub(seen);
+    if age > u32::MAX - SKEW { 0 } else { age }
+}
+
+/// Whether a flow with these bits of [`state`] still lives at this age.
+fn lives(bits: u8, age: u32, timeouts: &Timeouts) -> bool {
+    const SPOKEN: u8 = state::CLIENT_SPOKE | state::BACKEND_SPOKE;
+    const ENDED: u8 = state::CLIENT_FIN | state::BACKEND_FIN;
+    if bits & (state::DIRECT | state::RESET) != 0 || bits & ENDED == ENDED {
+        return false;
+    }
+    let timeout = if bits & SPOKEN == SPOKEN { timeouts.established } else { timeouts.syn };
+    age <= timeout
+}
+
+/// A map's memory, for reading.
+struct Mapping {
+    start: NonNull<u8>,
+    octets: usize,
+}
+
+// SAFETY: the memory belongs to the process, not to a thread.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    fn new(map: &MapData, octets: usize) -> Result<Self> {
+        let length = NonZeroUsize::new(octets).context("the map is empty")?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nothing; it is read-only
+        // and stays until `drop`, and the kernel keeps the map as long as it is mapped.
+        let start =
+            unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) }?.cast();
+        Ok(Self { start, octets })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is what `new` mapped, and every borrow of it ended with `self`.
+        if let Err(errno) = unsafe { munmap(self.start.cast(), self.octets) } {
+            log::warn!("cannot unmap a map: {errno}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts { syn: 60, established: 7800, fin: 30 };
+
+    #[test]
+    fn a_flow_lives_as_long_as_its_state_says() {
+        let both = state::CLIENT_SPOKE | state::BACKEND_SPOKE;
+        assert!(lives(0, 60, &TIMEOUTS) && !lives(0, 61, &TIMEOUTS));
+        assert!(lives(state::CLIENT_SPOKE, 60, &TIMEOUTS) && !lives(state::BACKEND_SPOKE, 61, &TIMEOUTS));
+        assert!(lives(both, 7800, &TIMEOUTS) && !lives(both, 7801, &TIMEOUTS));
+        assert!(lives(both | state::CLIENT_FIN, 7800, &TIMEOUTS), "half-closed counts as established");
+        assert!(!lives(both | state::CLIENT_FIN | state::BACKEND_FIN, 0, &TIMEOUTS));
+        assert!(!lives(both | state::RESET, 0, &TIMEOUTS) && !lives(both | state::DIRECT, 0, &TIMEOUTS));
+    }
+
+    #[test]
+    fn ages_wrap_and_the_near_future_is_now() {
+        assert_eq!((age(5, u32::MAX - 4), age(100, 100 + SKEW), age(0, 0)), (10, 0, 0));
+        assert!(age(100, 101 + SKEW + 1) > u32::MAX / 2);
+    }
+
+    #[test]
+    fn room_is_the_inverse_of_sets() {
+        for max in [1024, 65_536, 1_000_000, 30_000_000] {
+            assert!((u64::from(max)..u64::from(max) + 8).contains(&room(limits::flow_sets(max).into())), "{max}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The maps, typed: which octets stand in which map is said here and nowhere else in userspace.
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, xdp::DevMap},
+    util::nr_cpus,
+};
+use lb_common::{
+    Address4, Backend, BackendId, Endpoint, Nic, Reason, Service, ServiceName, Settings, Traffic, Vip, limits, slots,
+};
+
+use super::{filter::Filter, flows::Flows};
+use crate::datapath::ServiceId;
+
+/// Counters in `REASONS`: room for more reasons without another layout.
+pub(super) const REASON_PLACES: usize = 32;
+const _: () = assert!(Reason::COUNT <= REASON_PLACES);
+
+type SmallTable = [u16; slots::SMALL_ELEMENT];
+type LargeTable = [u16; slots::LARGE_ELEMENT];
+
+pub(super) struct Maps {
+    pub(super) services: HashMap<MapData, Endpoint, Service>,
+    pub(super) vips: HashMap<MapData, Address4, Vip>,
+    pub(super) endpoints: HashMap<MapData, Endpoint, u32>,
+    pub(super) locals: HashMap<MapData, Address4, u32>,
+    backends: Array<MapData, Backend>,
+    traffic: PerCpuArray<MapData, Traffic>,
+    tables: Array<MapData, SmallTable>,
+    large_tables: Array<MapData, LargeTable>,
+    names: Array<MapData, ServiceName>,
+    pub(super) filter: Filter,
+    pub(super) nics: Array<MapData, Nic>,
+    pub(super) devices: DevMap<MapData>,
+    reasons: PerCpuArray<MapData, [u64; REASON_PLACES]>,
+    pub(super) settings: Array<MapData, Settings>,
+    pub(super) flows: Flows,
+    cpus: usize,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub(super) fn take(object: &mut Ebpf, flow_sets: u32) -> Result<Self> {
+        Ok(Self {
+            services: typed(object, "SERVICES")?,
+            vips: typed(object, "VIPS")?,
+            endpoints: typed(object, "ENDPOINTS")?,
+            locals: typed(object, "LOCALS")?,
+            backends: typed(object, "BACKENDS")?,
+            traffic: typed(object, "TRAFFIC")?,
+            tables: typed(object, "TABLES")?,
+            large_tables: typed(object, "LARGE_TABLES")?,
+            names: typed(object, "SERVICE_NAMES")?,
+            filter: Filter::new(typed(object, "FILTER")?),
+            nics: typed(object, "NICS")?,
+            devices: typed(object, "DEVICES")?,
+            reasons: typed(object, "REASONS")?,
+            settings: typed(object, "SETTINGS")?,
+            flows: Flows::map(&data(object, "FLOWS")?, &data(object, "FLOW_TAGS")?, flow_sets)?,
+            cpus: nr_cpus().map_err(|(_, error)| error).context("cannot tell the number of CPUs")?,
+        })
+    }
+
+    pub(super) fn backend(&self, id: BackendId) -> Result<Option<Backend>> {
+        let backend = self.backends.get(&id.into(), 0)?;
+        Ok((backend.flags & Backend::PRESENT != 0).then_some(backend))
+    }
+
+    /// Makes or changes a backend. The counters of one that was not there begin at zero.
+    pub(super) fn put_backend(&mut self, id: BackendId, backend: &Backend) -> Result<()> {
+        if id == 0 {
+            bail!("backend id 0 means nobody");
+        }
+        if self.backend(id)?.is_none() {
+            let zero = Traffic { packets: [0; 2], bytes: [0; 2] };
+            self.traffic.set(id.into(), PerCpuValues::try_from(vec![zero; self.cpus])?, 0)?;
+        }
+        Ok(self.backends.set(id.into(), backend, 0)?)
+    }
+
+    pub(super) fn retire_backend(&mut self, id: BackendId) -> Result<()> {
+        Ok(self.backends.set(id.into(), <Backend as bytemuck::Zeroable>::zeroed(), 0)?)
+    }
+
+    /// What went to and came from a backend, all CPUs together.
+    pub(super) fn traffic(&self, id: BackendId) -> Result<Traffic> {
+        let mut sum = Traffic { packets: [0; 2], bytes: [0; 2] };
+        for cpu in self.traffic.get(&id.into(), 0)?.iter() {
+            for way in 0..2 {
+                sum.packets[way] = sum.packets[way].wrapping_add(cpu.packets[way]);
+                sum.bytes[way] = sum.bytes[way].wrapping_add(cpu.bytes[way]);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// How many packets ended for each reason, all CPUs together.
+    pub(super) fn reasons(&self) -> Result<[u64; Reason::COUNT]> {
+        let mut sums = [0_u64; Reason::COUNT];
+        for cpu in self.reasons.get(&0, 0)?.iter() {
+            for (sum, count) in sums.iter_mut().zip(cpu) {
+                *sum = sum.wrapping_add(*count);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Writes a whole table in one system call.
+    pub(super) fn fill_table(&mut self, size: u32, table: u16, ids: &[BackendId]) -> Result<()> {
+        if ids.len() != size as usize {
+            bail!("a table of {size} slots was given {} ids", ids.len());
+        }
+        match size {
+            slots::SMALL => fill(&mut self.tables, table, ids),
+            slots::LARGE => fill(&mut self.large_tables, table, ids),
+            _ => bail!("no table has {size} slots"),
+        }
+    }
+
+    pub(super) fn table(&self, service: &Service) -> Result<Vec<BackendId>> {
+        let table = service.table.into();
+        match service.slots {
+            slots::SMALL => Ok(self.tables.get(&table, 0)?[..slots::SMALL as usize].to_vec()),
+            slots::LARGE => Ok(self.large_tables.get(&table, 0)?[..slots::LARGE as usize].to_vec()),
+            other => bail!("a pinned service has a table of {other} slots; run `tidegate detach` first"),
+        }
+    }
+
+    /// The name of a service; empty where the id is free.
+    pub(super) fn name(&self, id: ServiceId) -> Result<String> {
+        Ok(self.names.get(&id.into(), 0)?.as_str().to_owned())
+    }
+
+    pub(super) fn set_name(&mut self, id: ServiceId, name: &str) -> Result<()> {
+        let octets = ServiceName::new(name)
+            .with_context(|| format!("{name}: the name is longer than {} octets", limits::NAME_OCTETS))?;
+        Ok(self.names.set(id.into(), octets, 0)?)
+    }
+}
+
+/// Removes a key, whether or not it was there.
+pub(super) fn forget<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<()> {
+    match map.remove(key) {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn fill<const N: usize>(map: &mut Array<MapData, [u16; N]>, table: u16, ids: &[BackendId]) -> Result<()> {
+    let mut slots = ids.to_vec();
+    slots.resize(N, 0);
+    let slots: &[u16; N] = slots.as_slice().try_into().context("a table has more slots than its element")?;
+    Ok(map.set(table.into(), slots, 0)?)
+}
+
+fn typed<T>(object: &mut Ebpf, name: &'static str) -> Result<T>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let map = object.take_map(name).with_context(|| format!("the BPF object has no map {name}"))?;
+    T::try_from(map).with_context(|| format!("the map {name} of the BPF object is not what it should be"))
+}
+
+fn data(object: &mut Ebpf, name: &'static str) -> Result<MapData> {
+    match object.take_map(name) {
+        Some(Map::Array(data)) => Ok(data),
+        _ => bail!("the BPF object has no array {name}"),
+    }
+}

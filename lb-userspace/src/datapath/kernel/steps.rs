@@ -1,0 +1,113 @@
+//! Steps of a plan, done in the maps; and the maps, read back.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use anyhow::Result;
+use lb_common::{Address4, Endpoint, Service, Vip, filter, limits};
+
+use super::maps::{Maps, forget};
+use crate::datapath::{Snapshot, Step};
+
+impl Maps {
+    /// Does one step. `services` are those published before it, and after it.
+    pub(super) fn apply(&mut self, step: &Step, services: &mut BTreeMap<Endpoint, Service>) -> Result<()> {
+        match step {
+            Step::AddLocal(address) => Ok(self.locals.insert(Address4::from(*address), 1, 0)?),
+            Step::RemoveLocal(address) => forget(&mut self.locals, &(*address).into()),
+            Step::NameService(id, name) => self.set_name(*id, name),
+            Step::PutBackend(id, backend) => self.put_backend(*id, backend),
+            Step::AddEndpoint(endpoint) => {
+                if self.endpoints.get(endpoint, 0).is_ok() {
+                    return Ok(());
+                }
+                self.filter.add(endpoint.address, filter::BACKEND)?;
+                Ok(self.endpoints.insert(endpoint, 1, 0)?)
+            }
+            Step::FillTable { slots, table, ids } => self.fill_table(*slots, *table, ids),
+            Step::PublishService(endpoint, service) => {
+                self.publish(endpoint, service, services)?;
+                services.insert(*endpoint, *service);
+                Ok(())
+            }
+            Step::WithdrawService(endpoint) => {
+                if services.remove(endpoint).is_none() {
+                    return Ok(());
+                }
+                self.withdraw(endpoint, services)
+            }
+            Step::RemoveEndpoint(endpoint) => {
+                if self.endpoints.get(endpoint, 0).is_err() {
+                    return Ok(());
+                }
+                forget(&mut self.endpoints, endpoint)?;
+                self.filter.remove(endpoint.address, filter::BACKEND)
+            }
+            Step::RetireBackend(id) => self.retire_backend(*id),
+            Step::ForgetService(id) => self.set_name(*id, ""),
+        }
+    }
+
+    /// The filter, then the VIP, then the service: each is there before what needs it.
+    fn publish(&mut self, endpoint: &Endpoint, service: &Service, others: &BTreeMap<Endpoint, Service>) -> Result<()> {
+        if !others.contains_key(endpoint) {
+            self.filter.add(endpoint.address, filter::VIP)?;
+            self.vips.insert(endpoint.address, Vip { protocols: Vip::TCP }, 0)?;
+        }
+        Ok(self.services.insert(endpoint, service, 0)?)
+    }
+
+    /// The same backwards.
+    fn withdraw(&mut self, endpoint: &Endpoint, others: &BTreeMap<Endpoint, Service>) -> Result<()> {
+        forget(&mut self.services, endpoint)?;
+        if !others.keys().any(|other| other.address == endpoint.address) {
+            forget(&mut self.vips, &endpoint.address)?;
+        }
+        self.filter.remove(endpoint.address, filter::VIP)
+    }
+
+    /// Brings VIPs and filter in line with the services and endpoints that are there: a controller may
+    /// have died between two writes. Returns the services.
+    pub(super) fn mend(&mut self) -> Result<BTreeMap<Endpoint, Service>> {
+        let services: BTreeMap<Endpoint, Service> = self.services.iter().collect::<Result<_, _>>()?;
+        let endpoints: Vec<Endpoint> = self.endpoints.keys().collect::<Result<_, _>>()?;
+        let vips = services.keys().map(|endpoint| (endpoint.address, filter::VIP));
+        self.filter.reset(vips.chain(endpoints.iter().map(|endpoint| (endpoint.address, filter::BACKEND))))?;
+        for endpoint in services.keys() {
+            self.vips.insert(endpoint.address, Vip { protocols: Vip::TCP }, 0)?;
+        }
+        let vips: Vec<Address4> = self.vips.keys().collect::<Result<_, _>>()?;
+        for vip in vips.iter().filter(|vip| !services.keys().any(|endpoint| endpoint.address == **vip)) {
+            forget(&mut self.vips, vip)?;
+        }
+        Ok(services)
+    }
+
+    /// All that the maps hold.
+    pub(super) fn snapshot(&self) -> Result<Snapshot> {
+        let mut snapshot = Snapshot {
+            services: self.services.iter().collect::<Result<_, _>>()?,
+            endpoints: self.endpoints.keys().collect::<Result<_, _>>()?,
+            ..Snapshot::default()
+        };
+        for local in self.locals.keys() {
+            snapshot.locals.insert(local?.into());
+        }
+        for id in 0..limits::SERVICES as u16 {
+            let name = self.name(id)?;
+            if !name.is_empty() {
+                snapshot.names.insert(id, name);
+            }
+        }
+        for id in 1..limits::BACKENDS as u16 {
+            if let Some(backend) = self.backend(id)? {
+                snapshot.backends.insert(id, backend);
+            }
+        }
+        for service in snapshot.services.values() {
+            if let Entry::Vacant(table) = snapshot.tables.entry((service.slots, service.table)) {
+                table.insert(self.table(service)?);
+            }
+        }
+        Ok(snapshot)
+    }
+}

@@ -1,0 +1,119 @@
+//! Routes, neighbours and their changes, over a wire between two namespaces. Needs root.
+
+mod space;
+
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+
+use lb_userspace::net::{Netlink, NextHop};
+use rtnetlink::RouteMessageBuilder;
+use space::{Elsewhere, Space, add_address, link, netlink, run, set_mac, set_up, veth};
+use tokio::{sync::mpsc::Receiver, time::timeout};
+
+/// A gateway with 10.0.0.1 on `eth0` and a neighbour at 10.0.0.2.
+fn wire() -> (Space, Elsewhere) {
+    let space = Space::enter();
+    let neighbour = Elsewhere::new();
+    veth("eth0", "peer0");
+    neighbour.take("peer0");
+    neighbour.within(|| {
+        set_up("peer0");
+        add_address("peer0", "10.0.0.2", 24);
+    });
+    add_address("eth0", "10.0.0.1", 24);
+    (space, neighbour)
+}
+
+fn address(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
+
+/// Asks until the answer is as wanted, or five seconds are over.
+async fn becomes(netlink: &Netlink, to: &str, wanted: NextHop) {
+    for _ in 0..500 {
+        if netlink.next_hop(address(to)).await.unwrap() == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{to}: {:?}, not {wanted:?}", netlink.next_hop(address(to)).await.unwrap());
+}
+
+async fn quiet(changes: &mut Receiver<()>) {
+    while timeout(Duration::from_millis(300), changes.recv()).await.is_ok() {}
+}
+
+#[test]
+fn a_next_hop_is_unresolved_until_the_kernel_asked_for_it() {
+    let (_space, neighbour) = wire();
+    let (ifindex, mac) = (link("eth0").ifindex, neighbour.within(|| link("peer0").mac));
+    let far = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address("10.9.0.0"), 16);
+    let far = far.gateway(address("10.0.0.2")).build();
+    netlink(|handle| async move { handle.route().add(far).execute().await });
+    run(async {
+        let netlink = Netlink::new().unwrap();
+        let hop = netlink.next_hop(address("10.0.0.2")).await.unwrap();
+        assert_eq!(hop, NextHop::Unresolved { ifindex, neighbour: address("10.0.0.2") });
+        let hop = netlink.next_hop(address("10.9.1.1")).await.unwrap();
+        assert_eq!(hop, NextHop::Unresolved { ifindex, neighbour: address("10.0.0.2") });
+
+        netlink.resolve(ifindex, address("10.0.0.2")).await.unwrap();
+        becomes(&netlink, "10.0.0.2", NextHop::Known { ifindex, mac }).await;
+        becomes(&netlink, "10.9.1.1", NextHop::Known { ifindex, mac }).await;
+        netlink.resolve(ifindex, address("10.0.0.2")).await.unwrap();
+        becomes(&netlink, "10.0.0.2", NextHop::Known { ifindex, mac }).await;
+
+        netlink.resolve(ifindex, address("10.0.0.77")).await.unwrap();
+        let hop = netlink.next_hop(address("10.0.0.77")).await.unwrap();
+        assert_eq!(hop, NextHop::Unresolved { ifindex, neighbour: address("10.0.0.77") });
+    });
+}
+
+#[test]
+fn no_route_and_the_gateway_itself_are_no_next_hop() {
+    let (_space, _neighbour) = wire();
+    run(async {
+        let netlink = Netlink::new().unwrap();
+        for nowhere in ["198.51.100.1", "10.0.0.1", "10.0.0.255", "127.0.0.1"] {
+            assert_eq!(netlink.next_hop(address(nowhere)).await.unwrap(), NextHop::NoRoute, "{nowhere}");
+        }
+        assert_eq!(netlink.locals().await.unwrap(), BTreeSet::from([address("10.0.0.1")]));
+        let names = netlink.names().await.unwrap();
+        assert_eq!(names.get(&link("eth0").ifindex).map(String::as_str), Some("eth0"));
+    });
+}
+
+#[test]
+fn changes_are_told_and_mere_checks_are_not() {
+    let (_space, neighbour) = wire();
+    let ifindex = link("eth0").ifindex;
+    run(async {
+        let netlink = Netlink::new().unwrap();
+        let mut changes = netlink.changes();
+        netlink.resolve(ifindex, address("10.0.0.2")).await.unwrap();
+        changes.recv().await.unwrap();
+        quiet(&mut changes).await;
+
+        // The neighbour gets another Ethernet address and answers with it.
+        let mac = [2, 0, 0, 0, 0, 9];
+        std::thread::scope(|scope| {
+            scope.spawn(|| neighbour.within(|| set_mac("peer0", mac)));
+        });
+        quiet(&mut changes).await;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                neighbour.within(|| std::net::UdpSocket::bind("10.0.0.2:0").unwrap().send_to(b"x", "10.0.0.1:9"))
+            });
+        });
+        timeout(Duration::from_secs(15), changes.recv()).await.expect("a word of the new MAC").unwrap();
+        becomes(&netlink, "10.0.0.2", NextHop::Known { ifindex, mac }).await;
+        quiet(&mut changes).await;
+
+        // The kernel checks a neighbour that it knows: nothing changes.
+        netlink.resolve(ifindex, address("10.0.0.2")).await.unwrap();
+        assert!(timeout(Duration::from_secs(1), changes.recv()).await.is_err(), "a check is no news");
+
+        std::thread::spawn(|| add_address("lo", "203.0.113.10", 32)).join().unwrap();
+        timeout(Duration::from_secs(5), changes.recv()).await.expect("a word of the address").unwrap();
+        assert!(netlink.locals().await.unwrap().contains(&address("203.0.113.10")));
+    });
+}
