@@ -30,8 +30,8 @@ pub trait Network: Send + Sync + 'static {
     fn resolve(&self, ifindex: u32, neighbour: Ipv4Addr) -> impl Future<Output = Result<()>> + Send;
     /// A message whenever any of it may have changed.
     fn changes(&self) -> mpsc::Receiver<()>;
-    /// The name of an interface.
-    fn name(&self, ifindex: u32) -> String;
+    /// The names of all interfaces.
+    fn names(&self) -> impl Future<Output = Result<BTreeMap<u32, String>>> + Send;
 }
 
 /// What is so at one moment.
@@ -41,7 +41,7 @@ pub struct Surroundings {
     pub locals: BTreeSet<Ipv4Addr>,
     /// The ways to backends.
     pub hops: BTreeMap<Ipv4Addr, NextHop>,
-    /// Names of the interfaces in `hops`.
+    /// The names of the interfaces.
     pub names: BTreeMap<u32, String>,
 }
 
@@ -138,20 +138,17 @@ pub async fn follow<N: Network>(
 
 /// Asks for everything once.
 async fn look<N: Network>(network: &N, addresses: &BTreeSet<Ipv4Addr>) -> Result<Surroundings> {
-    let locals = network.locals().await?;
+    let (locals, names) = (network.locals().await?, network.names().await?);
     let mut answers = stream::iter(addresses.iter().copied())
         .map(async |address| (address, network.next_hop(address).await))
         .buffer_unordered(AT_ONCE);
-    let mut found = Surroundings { locals, ..Surroundings::default() };
+    let mut found = Surroundings { locals, names, hops: BTreeMap::new() };
     while let Some((address, hop)) = answers.next().await {
         let hop = hop?;
         if let NextHop::Unresolved { ifindex, neighbour } = hop
             && let Err(error) = network.resolve(ifindex, neighbour).await
         {
             log::debug!("cannot ask for {neighbour}: {error:#}");
-        }
-        if let NextHop::Known { ifindex, .. } | NextHop::Unresolved { ifindex, .. } = hop {
-            found.names.entry(ifindex).or_insert_with(|| network.name(ifindex));
         }
         found.hops.insert(address, hop);
     }
