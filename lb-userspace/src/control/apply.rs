@@ -104,7 +104,7 @@ impl<D: Datapath> Controller<D> {
                     "step {} of {} of a change failed: {}: {error:#}; what came before it is in force, the rest is tried again",
                     number + 1,
                     steps.len(),
-                    shown.trim()
+                    shown.split_whitespace().collect::<Vec<_>>().join(" ")
                 );
                 log::error!("{text} in {pause:?}");
                 self.trouble = Some(Trouble { text, again: now.at + pause, pause });

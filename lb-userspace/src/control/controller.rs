@@ -235,7 +235,7 @@ impl<D: Datapath> Controller<D> {
         let (node, file, settings) = (&self.settings.node, &model.node, &self.settings);
         let mut needs = Vec::new();
         let mut note = |key: &str, now: String, then: String| {
-            needs.push(format!("{key}: changing {now} to {then} needs a restart (which loses no connection)"));
+            needs.push(format!("{key}: to change {now} to {then}, restart this controller (no connection is lost)"));
         };
         let mut interfaces = (node.interfaces.clone(), file.interfaces.clone());
         interfaces.0.sort();
@@ -246,14 +246,17 @@ impl<D: Datapath> Controller<D> {
         if !settings.xdp_by_flag && node.xdp != file.xdp {
             note("node.xdp", format!("{:?}", node.xdp).to_lowercase(), format!("{:?}", file.xdp).to_lowercase());
         }
-        if node.max_flows != file.max_flows {
-            note("node.max_flows", node.max_flows.to_string(), file.max_flows.to_string());
-        }
         if settings.socket != model.socket && settings.socket.is_some() {
             let shown = |path: &Option<PathBuf>| {
                 path.as_ref().map_or("the default".to_owned(), |path| path.display().to_string())
             };
             note("admin.socket", shown(&settings.socket), shown(&model.socket));
+        }
+        if node.max_flows != file.max_flows {
+            needs.push(format!(
+                "node.max_flows: to change {} to {}, `tidegate detach` and start again (live connections end)",
+                node.max_flows, file.max_flows
+            ));
         }
         needs
     }

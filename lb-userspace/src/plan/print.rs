@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, net::SocketAddrV4};
 
-use lb_common::{Backend, BackendId};
+use lb_common::{Backend, BackendId, slots::LARGE};
 
 use super::endpoint;
 use crate::datapath::{ServiceId, Snapshot, Step};
@@ -82,7 +82,9 @@ impl<'a> Printed<'a> {
             Step::AddEndpoint(endpoint) => format!("endpoint + {}", socket(*endpoint)),
             Step::RemoveEndpoint(endpoint) => format!("endpoint - {}", socket(*endpoint)),
             Step::FillTable { slots, table, ids } => {
-                let name = self.services.get(&(*slots, *table)).map_or("?", |id| self.name(*id));
+                // An ordinary table has its service's number.
+                let id = self.services.get(&(*slots, *table)).copied().or((*slots != LARGE).then_some(*table));
+                let name = id.map_or("?", |id| self.name(id));
                 format!("fill     {name} {slots}: {}", self.table(ids))
             }
             Step::PublishService(listen, service) => {
