@@ -6,6 +6,7 @@
 //! them. [`control`] is the one loop that decides.
 
 pub mod balance;
+pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod control;

@@ -17,6 +17,8 @@
 //!
 //! A backend is written as its name or `address:port` in the file.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -228,9 +230,10 @@ impl Stage {
             node: model.node.clone(),
             interfaces_by_flag: true,
             xdp_by_flag: false,
+            socket_by_flag: true,
             socket: None,
         };
-        self.controller = Some(Controller::new(datapath, settings, model, load, self.now).unwrap());
+        self.controller = Some(Controller::new(datapath, settings, model, load, self.now).ok().unwrap());
         self.turn();
         self.look_around();
         self.turn();

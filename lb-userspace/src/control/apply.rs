@@ -225,7 +225,7 @@ impl<D: Datapath> Controller<D> {
 
     /// What is wrong right now.
     pub(super) fn faults(&self) -> Vec<String> {
-        let mut faults = self.ground.clone();
+        let mut faults: Vec<String> = self.ground.iter().filter(|fault| fault.fatal).map(ToString::to_string).collect();
         faults.extend(self.trouble.iter().map(|trouble| trouble.text.clone()));
         faults.extend(self.hold.iter().map(|_| ALL_SILENT.to_owned()));
         faults.extend(self.unseen.iter().chain(&self.short).chain(&self.astray).cloned());

@@ -9,7 +9,8 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Context as _;
+use log::Level;
 use tokio::sync::oneshot;
 
 use super::{
@@ -19,6 +20,7 @@ use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
     health::prober::{Key, Target},
     model::{Model, Node},
+    net::GroundFault,
     observe::documents::Reloaded,
     time::Now,
 };
@@ -37,7 +39,9 @@ pub struct Settings {
     pub interfaces_by_flag: bool,
     /// Whether a flag named the way to attach.
     pub xdp_by_flag: bool,
-    /// The socket of the file at start, where no flag named one.
+    /// Whether a flag named the socket, so that that of the file does not matter.
+    pub socket_by_flag: bool,
+    /// The socket of the file at start.
     pub socket: Option<PathBuf>,
 }
 
@@ -58,7 +62,8 @@ pub struct Controller<D> {
     pub(super) hold: Option<Hold>,
     pub(super) trouble: Option<Trouble>,
     pub(super) file: FileState,
-    pub(super) ground: Vec<String>,
+    /// What of this host stands in the way, and what may.
+    pub(super) ground: Vec<GroundFault>,
     pub(super) unseen: Option<String>,
     pub(super) short: Vec<String>,
     pub(super) astray: BTreeSet<String>,
@@ -90,9 +95,19 @@ pub(super) struct Waiting {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// A controller over what the packet path holds, with the first model.
-    pub fn new(mut datapath: D, settings: Settings, model: Model, load: Load, now: Now) -> Result<Self> {
-        let have = datapath.snapshot().context("cannot read what the packet path holds")?;
+    /// A controller over what the packet path holds, with the first model; the packet path back where it
+    /// cannot be read.
+    pub fn new(
+        mut datapath: D,
+        settings: Settings,
+        model: Model,
+        load: Load,
+        now: Now,
+    ) -> Result<Self, (D, anyhow::Error)> {
+        let have = match datapath.snapshot().context("cannot read what the packet path holds") {
+            Ok(have) => have,
+            Err(error) => return Err((datapath, error)),
+        };
         let mut controller = Self {
             datapath,
             settings,
@@ -138,6 +153,11 @@ impl<D: Datapath> Controller<D> {
         &mut self.datapath
     }
 
+    /// How many services the file has.
+    pub fn services(&self) -> usize {
+        self.model.as_ref().map_or(0, |model| model.services.len())
+    }
+
     /// What the maps hold, as far as this controller knows.
     pub fn have(&self) -> &Snapshot {
         &self.have
@@ -145,7 +165,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Whether the first tables are published and nothing of this host stands in the way.
     pub fn is_ready(&self) -> bool {
-        self.published && self.ground.is_empty()
+        self.published && self.ground.iter().all(|fault| !fault.fatal)
     }
 
     /// Takes in one event. What follows from it is done by the next [`turn`](Self::turn).
@@ -175,10 +195,10 @@ impl<D: Datapath> Controller<D> {
             }
             Event::Ground(faults) => {
                 for fault in faults.iter().filter(|fault| !self.ground.contains(fault)) {
-                    log::error!("{fault}");
+                    log::log!(if fault.fatal { Level::Error } else { Level::Warn }, "{fault}");
                 }
-                if faults.is_empty() && !self.ground.is_empty() {
-                    log::info!("nothing on this host stands in the way any more");
+                for fault in self.ground.iter().filter(|fault| !faults.contains(fault)) {
+                    log::info!("no longer so: {}", fault.what);
                 }
                 self.ground = faults;
             }
@@ -246,7 +266,7 @@ impl<D: Datapath> Controller<D> {
         if !settings.xdp_by_flag && node.xdp != file.xdp {
             note("node.xdp", format!("{:?}", node.xdp).to_lowercase(), format!("{:?}", file.xdp).to_lowercase());
         }
-        if settings.socket != model.socket && settings.socket.is_some() {
+        if !settings.socket_by_flag && settings.socket != model.socket {
             let shown = |path: &Option<PathBuf>| {
                 path.as_ref().map_or("the default".to_owned(), |path| path.display().to_string())
             };

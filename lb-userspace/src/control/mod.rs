@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     datapath::Datapath,
     health::prober::{Key, Probed, Target},
+    net::GroundFault,
     observe::documents::Reloaded,
     time::Now,
 };
@@ -48,7 +49,7 @@ pub enum Event {
     /// Addresses, routes or neighbours changed; or cannot be read, and why.
     Surroundings(Result<Surroundings, String>),
     /// What of this host stands in the way of serving.
-    Ground(Vec<String>),
+    Ground(Vec<GroundFault>),
     /// Someone wants to know.
     Ask(Question, oneshot::Sender<Answer>),
     /// The controller shall stop and leave the packet path as it is.

@@ -35,7 +35,7 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn answer(&mut self, question: &Question, now: Now) -> Answer {
         let document = match question {
             Question::Status => to_value(self.status(now)?),
-            Question::Services => to_value(self.services(now)?),
+            Question::Services => to_value(self.service_lines(now)?),
             Question::Backends(service) => to_value(self.backends(service.as_deref(), now)?),
         };
         document.map_err(|error| error.to_string())
@@ -81,13 +81,14 @@ impl<D: Datapath> Controller<D> {
             },
             interfaces: self.datapath.attached().iter().map(interface).collect(),
             flows: Flows { live: flows.live, half_open: flows.half_open, max: flows.max },
-            services: self.model.as_ref().map_or(0, |model| model.services.len()),
+            services: self.services(),
             backends,
             faults: self.faults(),
+            warnings: self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string).collect(),
         })
     }
 
-    fn services(&mut self, now: Now) -> Result<Services, String> {
+    fn service_lines(&mut self, now: Now) -> Result<Services, String> {
         let load = self.load(now)?;
         let published = published(&self.have);
         let lines = self.lines(None, &load).into_iter().map(|line| {

@@ -26,6 +26,8 @@ pub struct Status {
     pub backends: Backends,
     /// What is wrong right now and what to do about it; empty when all is well.
     pub faults: Vec<String>,
+    /// What of this host may do harm, and what to do about it.
+    pub warnings: Vec<String>,
 }
 
 /// `status.config`.
