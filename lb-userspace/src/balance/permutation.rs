@@ -25,6 +25,8 @@ pub(super) struct Permutation {
 pub(super) struct Free<const ROOM: usize> {
     slots: u32,
     left: u32,
+    /// What is few: comparing that many costs as much as looking for one.
+    few_from: u32,
     /// One octet a slot, 1 while it is free.
     places: Box<[u8; ROOM]>,
     /// The free slots by number, once they are few.
@@ -69,7 +71,7 @@ impl<const ROOM: usize> Free<ROOM> {
     pub(super) fn new(slots: u32) -> Self {
         let mut places = Box::new([0; ROOM]);
         places.iter_mut().take(slots as usize).for_each(|place| *place = 1);
-        Self { slots, left: slots, places, few: Vec::new() }
+        Self { slots, left: slots, few_from: slots.isqrt() / 2, places, few: Vec::new() }
     }
 
     /// The first free slot of a permutation, no longer free; `None` when all are taken.
@@ -80,7 +82,7 @@ impl<const ROOM: usize> Free<ROOM> {
         self.left -= 1;
         let slot = if self.left > self.slots / 2 {
             self.take_of_many(permutation)
-        } else if self.left > self.slots.isqrt() / 2 {
+        } else if self.left > self.few_from {
             self.take_of_some(permutation)
         } else {
             self.take_of_few(permutation)?

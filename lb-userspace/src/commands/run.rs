@@ -3,7 +3,14 @@
 //! Here everything is put together and nothing decided: the file, the packet path, the tasks that
 //! send events, and the loop that takes them.
 
-use std::{collections::BTreeSet, fs, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use log::LevelFilter;
 use tokio::{
@@ -134,7 +141,7 @@ async fn serve(setup: Setup, datapath: &mut Option<KernelDatapath>) -> Result<()
     let network = Arc::new(Netlink::new().map_err(failed_by)?);
     let (events, inbox) = mpsc::channel(INBOX);
     let (found, probes) = mpsc::channel(INBOX);
-    let (targets, wanted_targets) = mpsc::channel(4);
+    let (targets, wanted_targets) = watch::channel(BTreeMap::new());
     let (addresses, wanted_addresses) = watch::channel(BTreeSet::new());
     follow_signals(&events).map_err(|error| failed(format!("cannot take signals: {error}")))?;
 
@@ -172,6 +179,7 @@ async fn serve(setup: Setup, datapath: &mut Option<KernelDatapath>) -> Result<()
         }
         Ended::Detach(done) => {
             let result = open.detach();
+            log::info!("detached, as asked");
             let _ = done.send(result.as_ref().map_err(|error| format!("{error:#}")).copied());
             result.map_err(failed_by)
         }

@@ -218,12 +218,15 @@ impl<D: Datapath> Controller<D> {
                 }
                 self.file.loaded_at = Some(now.wall);
                 if self.model.as_ref() != Some(&model) {
-                    log::info!("{}: read, {} services", self.settings.file.display(), model.services.len());
+                    log::info!("{}: in force now, services: {}", self.settings.file.display(), model.services.len());
                     self.take_up(model, now);
                 }
             }
             Err(fault) => {
-                log::error!("the file changes nothing, what was in force stays: {fault}");
+                // A file that is asked for while it changes is read twice.
+                if self.file.fault.as_ref() != Some(&fault) {
+                    log::error!("the file changes nothing, what was in force stays: {fault}");
+                }
                 self.file.fault = Some(fault);
             }
         }

@@ -89,7 +89,7 @@ pub struct Channels {
     /// Probes.
     pub probes: mpsc::Receiver<Probed>,
     /// What to probe.
-    pub targets: mpsc::Sender<BTreeMap<Key, Target>>,
+    pub targets: watch::Sender<BTreeMap<Key, Target>>,
     /// Whose next hops to watch.
     pub addresses: watch::Sender<BTreeSet<Ipv4Addr>>,
 }
@@ -107,7 +107,7 @@ pub async fn serve<D: Datapath>(
     loop {
         let wake = controller.turn(Now::read());
         if let Some(targets) = controller.take_targets() {
-            let _ = channels.targets.send(targets).await;
+            channels.targets.send_replace(targets);
         }
         channels.addresses.send_if_modified(|known| controller.update_addresses(known));
         if controller.is_ready()

@@ -144,11 +144,12 @@ impl Roster {
         }
         self.up.retain(|_, count| *count > 0);
         let up = team.members.values().filter(|health| health.is_up()).count();
-        let text = format!("{}: backend {}: {}; {up} of {} up", key.0, key.1, team.reason(health), team.members.len());
+        let (name, address) = key;
+        let (reason, all) = (team.reason(health), team.members.len());
         if health.is_up() {
-            log::info!("{text}, this one now too");
+            log::info!("{name}: backend {address} is up: {reason} ({up} of {all} up)");
         } else {
-            log::warn!("{text}, this one no longer");
+            log::warn!("{name}: backend {address} is down: {reason} ({up} of {all} up)");
         }
     }
 

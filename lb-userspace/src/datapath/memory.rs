@@ -44,7 +44,7 @@ impl MemoryDatapath {
         match step {
             Step::FillTable { slots, ids, .. } => {
                 ensure!(ids.len() == *slots as usize, "a table of {} slots for {slots}", ids.len());
-                let stranger = ids.iter().find(|id| **id != 0 && !maps.backends.contains_key(id));
+                let stranger = distinct(ids).into_iter().find(|id| !maps.backends.contains_key(id));
                 ensure!(stranger.is_none(), "a table names backend {stranger:?}, which is not there");
             }
             Step::PutBackend(id, backend) => {
@@ -58,7 +58,7 @@ impl MemoryDatapath {
                     bail!("{listen:?} points to a table that is not filled");
                 };
                 ensure!(maps.names.contains_key(&service.id), "{listen:?} points to a service without a name");
-                let silent = ids.iter().filter(|id| **id != 0).find(|id| {
+                let silent = distinct(ids).into_iter().find(|id| {
                     maps.backends.get(id).is_none_or(|backend| !maps.endpoints.contains(&endpoint(backend)))
                 });
                 ensure!(silent.is_none(), "replies of backend {silent:?} would not be known");
@@ -66,10 +66,9 @@ impl MemoryDatapath {
             Step::RemoveEndpoint(removed) => {
                 // Its last backend is retired right after: only those in tables matter here.
                 for table in self.tables_in_use() {
-                    let ids = maps.tables.get(&table).map_or(&[][..], Vec::as_slice);
-                    let used =
-                        ids.iter().filter_map(|id| maps.backends.get(id)).any(|backend| endpoint(backend) == *removed);
-                    ensure!(!used, "a table still leads to {removed:?}");
+                    let ids = maps.tables.get(&table).map_or(Vec::new(), |ids| distinct(ids));
+                    let mut named = ids.iter().filter_map(|id| maps.backends.get(id));
+                    ensure!(named.all(|backend| endpoint(backend) != *removed), "a table still leads to {removed:?}");
                 }
             }
             Step::RetireBackend(id) => {
@@ -92,6 +91,16 @@ impl MemoryDatapath {
         }
         Ok(())
     }
+}
+
+/// The backends that a table names.
+fn distinct(ids: &[BackendId]) -> Vec<BackendId> {
+    let mut ids: Vec<BackendId> =
+        ids.chunk_by(|one, other| one == other).filter_map(|run| run.first()).copied().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.retain(|id| *id != 0);
+    ids
 }
 
 impl Datapath for MemoryDatapath {

@@ -17,7 +17,7 @@ fn server(path: &Path) -> mpsc::Receiver<()> {
         while let Some(event) = events.recv().await {
             match event {
                 Event::Ask(Question::Backends(Some(name)), answer) => {
-                    drop(answer.send(Err(format!("no service {name}"))))
+                    drop(answer.send(Err(format!("no service {name}"))));
                 }
                 Event::Ask(question, answer) => drop(answer.send(Ok(json!(format!("{question:?}"))))),
                 Event::Detach(done) => {
