@@ -5,8 +5,15 @@
 //! [`plan`] says which writes lead from what the kernel has to what is wanted, and [`datapath`] does
 //! them. [`control`] is the one loop that decides.
 
+pub mod balance;
+pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod datapath;
+pub mod health;
 pub mod model;
 pub mod net;
+pub mod observe;
+pub mod plan;
+pub mod time;

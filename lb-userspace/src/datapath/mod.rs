@@ -13,6 +13,8 @@ use std::{
 use anyhow::Result;
 use lb_common::{Backend, BackendId, Endpoint, Reason, Service, Traffic};
 
+pub mod memory;
+
 /// A service's number: its index in the maps of tables and names.
 pub type ServiceId = u16;
 
@@ -130,10 +132,12 @@ impl Snapshot {
                 self.tables.insert((*slots, *table), ids.clone());
             }
             Step::PublishService(endpoint, service) => {
-                self.services.insert(*endpoint, *service);
+                let old = self.services.insert(*endpoint, *service);
+                self.forget_table(old);
             }
             Step::WithdrawService(endpoint) => {
-                self.services.remove(endpoint);
+                let old = self.services.remove(endpoint);
+                self.forget_table(old);
             }
             Step::RemoveEndpoint(endpoint) => {
                 self.endpoints.remove(endpoint);
@@ -144,6 +148,14 @@ impl Snapshot {
             Step::ForgetService(id) => {
                 self.names.remove(id);
             }
+        }
+    }
+
+    /// A table that no service points to any more is nobody's: what is in it is not to be relied on.
+    fn forget_table(&mut self, service: Option<Service>) {
+        let Some(old) = service else { return };
+        if !self.services.values().any(|service| (service.slots, service.table) == (old.slots, old.table)) {
+            self.tables.remove(&(old.slots, old.table));
         }
     }
 }

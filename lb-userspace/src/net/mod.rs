@@ -6,6 +6,7 @@ mod changes;
 mod ground;
 mod hops;
 mod links;
+mod network;
 
 use std::net::Ipv4Addr;
 

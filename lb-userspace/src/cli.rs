@@ -1,0 +1,170 @@
+//! The command line: every flag with its help and its default.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::XdpMode;
+
+/// A Layer-4 load balancer for Linux gateways, in XDP.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tidegate", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Where everything is.
+    #[command(flatten)]
+    pub places: Places,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command: where this balancer lives, so that several live side by side.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Places")]
+pub struct Places {
+    /// The file [default: /etc/tidegate/tidegate.yaml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The admin socket [default: admin.socket of the file, else /run/tidegate/admin.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Where programs and maps are pinned, on a bpffs
+    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/tidegate")]
+    pub pin_dir: PathBuf,
+    /// Where runtime overrides are kept
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/tidegate")]
+    pub state_dir: PathBuf,
+    /// The HTTP listener; this version has none yet, so only `none` is taken
+    #[arg(long, global = true, value_name = "ADDR|none", default_value = "none", value_parser = no_http)]
+    pub http: NoHttp,
+}
+
+/// `--http none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoHttp;
+
+impl std::fmt::Display for NoHttp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("none")
+    }
+}
+
+fn no_http(text: &str) -> Result<NoHttp, String> {
+    match text {
+        "none" => Ok(NoHttp),
+        _ => Err("this version has no HTTP listener yet; leave the flag out, or say `--http none`".to_owned()),
+    }
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Attach, serve, and follow the file, in the foreground
+    Run(Run),
+    /// Show every fault of a file at once
+    Check {
+        /// The file
+        file: PathBuf,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the file again now; it is followed anyway
+    Reload {
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how the balancer is
+    Status {
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the services
+    Services {
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the backends: state, since when and why, flows, packets, bytes
+    Backends {
+        /// Only those of this service
+        service: Option<String>,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take programs and pins away: the end of forwarding
+    Detach,
+}
+
+/// Flags of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    /// A NIC to attach to, in place of node.interfaces; may be repeated
+    #[arg(long, value_name = "NIC")]
+    pub iface: Vec<String>,
+    /// How to attach: native, else generic and said loudly; or one of them [default: node.xdp, else auto]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub xdp: Option<Xdp>,
+    /// Take the packet path along when the controller stops
+    #[arg(long)]
+    pub detach_on_exit: bool,
+}
+
+/// `--xdp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Xdp {
+    /// In the driver, else in the generic hook.
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the generic hook.
+    Generic,
+}
+
+impl From<Xdp> for XdpMode {
+    fn from(xdp: Xdp) -> Self {
+        match xdp {
+            Xdp::Auto => Self::Auto,
+            Xdp::Native => Self::Native,
+            Xdp::Generic => Self::Generic,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn places_stand_before_and_after_the_command() {
+        for line in ["--socket /s --http none status --json", "status --json --http none --socket /s"] {
+            let cli = Cli::try_parse_from(std::iter::once("tidegate").chain(line.split(' '))).unwrap();
+            assert_eq!(cli.places.socket, Some("/s".into()));
+            assert!(matches!(cli.command, Command::Status { json: true }));
+        }
+    }
+
+    #[test]
+    fn an_http_address_is_refused_with_the_usage_code() {
+        let error = Cli::try_parse_from(["tidegate", "status", "--http", "127.0.0.1:9191"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("no HTTP listener yet"), "{error}");
+    }
+
+    #[test]
+    fn interfaces_may_be_repeated() {
+        let cli = Cli::try_parse_from(["tidegate", "run", "--iface", "a", "--iface", "b", "--xdp", "native"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert_eq!((run.iface, run.xdp), (vec!["a".to_owned(), "b".to_owned()], Some(Xdp::Native)));
+    }
+}

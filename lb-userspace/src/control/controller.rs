@@ -1,0 +1,302 @@
+//! The controller's state, how an event changes it, and what follows from it.
+//!
+//! It reads no clock and waits for nothing, so tests play whole days with it in no time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::PathBuf,
+    time::{Instant, SystemTime},
+};
+
+use anyhow::Context as _;
+use log::Level;
+use tokio::sync::oneshot;
+
+use super::{
+    Event, apply::Trouble, hold::Hold, rests::Rests, roster, roster::Roster, surroundings::Surroundings, wish::Tables,
+};
+use crate::{
+    datapath::{Datapath, FlowCounts, Snapshot},
+    health::prober::{Key, Target},
+    model::{Model, Node},
+    net::GroundFault,
+    observe::documents::Reloaded,
+    time::Now,
+};
+
+/// Reads the file: the model, or its faults as text.
+pub type Load = Box<dyn FnMut() -> Result<Model, String>>;
+
+/// What a controller is started with and keeps for life.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file, for `status`.
+    pub file: PathBuf,
+    /// The node as this process runs it: flags over the file over defaults.
+    pub node: Node,
+    /// Whether a flag named the interfaces, so that those of the file do not matter.
+    pub interfaces_by_flag: bool,
+    /// Whether a flag named the way to attach.
+    pub xdp_by_flag: bool,
+    /// Whether a flag named the socket, so that that of the file does not matter.
+    pub socket_by_flag: bool,
+    /// The socket of the file at start.
+    pub socket: Option<PathBuf>,
+}
+
+/// The state of the control plane over one packet path.
+pub struct Controller<D> {
+    pub(super) datapath: D,
+    pub(super) settings: Settings,
+    pub(super) load: Load,
+    /// What the maps hold, kept by noting every step that was done.
+    pub(super) have: Snapshot,
+    /// What the maps held when this controller started, until the first model is taken up.
+    pub(super) adopted: Option<Snapshot>,
+    pub(super) model: Option<Model>,
+    pub(super) roster: Roster,
+    pub(super) surroundings: Option<Surroundings>,
+    pub(super) tables: Tables,
+    pub(super) rests: Rests,
+    pub(super) hold: Option<Hold>,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) file: FileState,
+    /// What of this host stands in the way, and what may.
+    pub(super) ground: Vec<GroundFault>,
+    pub(super) unseen: Option<String>,
+    pub(super) short: Vec<String>,
+    pub(super) astray: BTreeSet<String>,
+    pub(super) started: SystemTime,
+    pub(super) sweep: Option<(Instant, FlowCounts)>,
+    pub(super) waiting: Vec<Waiting>,
+    /// Until when some service waits for backends that nothing is known of.
+    pub(super) awaited: Option<Instant>,
+    /// Whether anything changed since the last plan that was done whole.
+    pub(super) stale: bool,
+    /// Whether a plan was done whole with all services served.
+    pub(super) published: bool,
+    targets: Option<BTreeMap<Key, Target>>,
+}
+
+/// What is known of the file.
+#[derive(Debug, Default)]
+pub(super) struct FileState {
+    pub(super) loaded_at: Option<SystemTime>,
+    pub(super) fault: Option<String>,
+    pub(super) needs_restart: Vec<String>,
+}
+
+/// Someone who waits until a reload is in force.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) done: oneshot::Sender<Reloaded>,
+    pub(super) until: Option<Instant>,
+}
+
+impl<D: Datapath> Controller<D> {
+    /// A controller over what the packet path holds, with the first model; the packet path back where it
+    /// cannot be read.
+    pub fn new(
+        mut datapath: D,
+        settings: Settings,
+        model: Model,
+        load: Load,
+        now: Now,
+    ) -> Result<Self, (D, anyhow::Error)> {
+        let have = match datapath.snapshot().context("cannot read what the packet path holds") {
+            Ok(have) => have,
+            Err(error) => return Err((datapath, error)),
+        };
+        let mut controller = Self {
+            datapath,
+            settings,
+            load,
+            adopted: Some(have.clone()),
+            have,
+            model: None,
+            roster: Roster::default(),
+            surroundings: None,
+            tables: Tables::default(),
+            rests: Rests::default(),
+            hold: None,
+            trouble: None,
+            file: FileState::default(),
+            ground: Vec::new(),
+            unseen: None,
+            short: Vec::new(),
+            astray: BTreeSet::new(),
+            started: now.wall,
+            sweep: None,
+            waiting: Vec::new(),
+            awaited: None,
+            stale: true,
+            published: false,
+            targets: None,
+        };
+        controller.take_up(model, now);
+        Ok(controller)
+    }
+
+    /// The packet path, to take it away.
+    pub fn into_datapath(self) -> D {
+        self.datapath
+    }
+
+    /// The packet path.
+    pub fn datapath(&self) -> &D {
+        &self.datapath
+    }
+
+    /// The packet path, for tests that change what it sees.
+    pub fn datapath_mut(&mut self) -> &mut D {
+        &mut self.datapath
+    }
+
+    /// How many services the file has.
+    pub fn services(&self) -> usize {
+        self.model.as_ref().map_or(0, |model| model.services.len())
+    }
+
+    /// What the maps hold, as far as this controller knows.
+    pub fn have(&self) -> &Snapshot {
+        &self.have
+    }
+
+    /// Whether the first tables are published and nothing of this host stands in the way.
+    pub fn is_ready(&self) -> bool {
+        self.published && self.ground.iter().all(|fault| !fault.fatal)
+    }
+
+    /// Takes in one event. What follows from it is done by the next [`turn`](Self::turn).
+    pub fn absorb(&mut self, event: Event, now: Now) {
+        match event {
+            Event::FileChanged => self.reload(now),
+            Event::Reload(done) => {
+                self.reload(now);
+                // Whoever asks for it wants it tried now, whatever failed before.
+                self.trouble = None;
+                self.waiting.extend(done.map(|done| Waiting { done, until: self.roster.waits_until(now) }));
+            }
+            Event::Probed(probed) => self.stale |= self.roster.probed(&probed, now),
+            Event::Surroundings(Ok(found)) => {
+                self.stale |= self.surroundings.as_ref() != Some(&found);
+                self.surroundings = Some(found);
+                self.unseen = None;
+            }
+            Event::Surroundings(Err(error)) => {
+                log::error!("cannot read routes and addresses: {error}; what was known stays");
+                self.unseen = Some(format!("cannot read routes and addresses: {error}"));
+                // The packet path is served by what the maps say; a first plan must not wait for ever.
+                self.surroundings.get_or_insert_with(|| Surroundings {
+                    locals: self.have.locals.clone(),
+                    ..Surroundings::default()
+                });
+            }
+            Event::Ground(faults) => {
+                for fault in faults.iter().filter(|fault| !self.ground.contains(fault)) {
+                    log::log!(if fault.fatal { Level::Error } else { Level::Warn }, "{fault}");
+                }
+                for fault in self.ground.iter().filter(|fault| !faults.contains(fault)) {
+                    log::info!("no longer so: {}", fault.what);
+                }
+                self.ground = faults;
+            }
+            Event::Ask(question, answer) => {
+                let _ = answer.send(self.answer(&question, now));
+            }
+            Event::Stop | Event::Detach(_) => {}
+        }
+    }
+
+    /// Reads the file. A bad one changes nothing.
+    fn reload(&mut self, now: Now) {
+        match (self.load)() {
+            Ok(model) => {
+                if self.file.fault.take().is_some() {
+                    log::info!("{}: good again", self.settings.file.display());
+                }
+                self.file.loaded_at = Some(now.wall);
+                if self.model.as_ref() != Some(&model) {
+                    log::info!("{}: in force now, services: {}", self.settings.file.display(), model.services.len());
+                    self.take_up(model, now);
+                }
+            }
+            Err(fault) => {
+                // A file that is asked for while it changes is read twice.
+                if self.file.fault.as_ref() != Some(&fault) {
+                    log::error!("the file changes nothing, what was in force stays: {fault}");
+                }
+                self.file.fault = Some(fault);
+            }
+        }
+    }
+
+    /// Puts a model in force.
+    fn take_up(&mut self, model: Model, now: Now) {
+        self.file.loaded_at = Some(now.wall);
+        self.file.needs_restart = self.needs_restart(&model);
+        for what in &self.file.needs_restart {
+            log::warn!("{what}");
+        }
+        if let Some(level) = model.log_level {
+            log::set_max_level(level);
+        }
+        let adopted = self.adopted.take();
+        self.roster.follow(&model, adopted.as_ref(), now);
+        let targets = roster::targets(&model);
+        let probed = self.model.as_ref().map(roster::targets);
+        if probed.as_ref() != Some(&targets) {
+            self.targets = Some(targets);
+        }
+        self.model = Some(model);
+        self.stale = true;
+    }
+
+    /// What of a model this process cannot change while it runs.
+    fn needs_restart(&self, model: &Model) -> Vec<String> {
+        let (node, file, settings) = (&self.settings.node, &model.node, &self.settings);
+        let mut needs = Vec::new();
+        let mut note = |key: &str, now: String, then: String| {
+            needs.push(format!("{key}: to change {now} to {then}, restart this controller (no connection is lost)"));
+        };
+        let mut interfaces = (node.interfaces.clone(), file.interfaces.clone());
+        interfaces.0.sort();
+        interfaces.1.sort();
+        if !settings.interfaces_by_flag && interfaces.0 != interfaces.1 {
+            note("node.interfaces", node.interfaces.join(", "), file.interfaces.join(", "));
+        }
+        if !settings.xdp_by_flag && node.xdp != file.xdp {
+            note("node.xdp", format!("{:?}", node.xdp).to_lowercase(), format!("{:?}", file.xdp).to_lowercase());
+        }
+        if !settings.socket_by_flag && settings.socket != model.socket {
+            let shown = |path: &Option<PathBuf>| {
+                path.as_ref().map_or("the default".to_owned(), |path| path.display().to_string())
+            };
+            note("admin.socket", shown(&settings.socket), shown(&model.socket));
+        }
+        if node.max_flows != file.max_flows {
+            needs.push(format!(
+                "node.max_flows: to change {} to {}, `tidegate detach` and start again (live connections end)",
+                node.max_flows, file.max_flows
+            ));
+        }
+        needs
+    }
+
+    /// What to probe, if that changed.
+    pub fn take_targets(&mut self) -> Option<BTreeMap<Key, Target>> {
+        self.targets.take()
+    }
+
+    /// Brings the set of addresses whose next hops matter up to date, and says whether it changed.
+    pub fn update_addresses(&self, known: &mut BTreeSet<Ipv4Addr>) -> bool {
+        let wanted = self.model.iter().flat_map(|model| model.services.values()).flat_map(|service| &service.backends);
+        let wanted = wanted.map(|backend| *backend.address.ip());
+        let draining = self.have.backends.values().map(|backend| backend.address.into());
+        let addresses: BTreeSet<Ipv4Addr> = wanted.chain(draining).collect();
+        let changed = *known != addresses;
+        *known = addresses;
+        changed
+    }
+}

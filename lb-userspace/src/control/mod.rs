@@ -1,0 +1,148 @@
+//! The one loop, and the only place that decides and reads clocks.
+//!
+//! Everything that happens is an [`Event`]: tasks send, the loop takes them in batches, and after each
+//! batch the [`Controller`] asks what is wanted now, plans, and does the plan. A step that fails
+//! stops the plan there; what was done is noted, the rest is planned anew after a pause.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Instant,
+};
+
+use serde_json::Value;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time,
+};
+
+use crate::{
+    datapath::Datapath,
+    health::prober::{Key, Probed, Target},
+    net::GroundFault,
+    observe::documents::Reloaded,
+    time::Now,
+};
+
+mod apply;
+mod controller;
+pub mod follow;
+mod hold;
+mod report;
+mod rests;
+mod roster;
+pub mod surroundings;
+mod wish;
+
+pub use controller::{Controller, Load, Settings};
+pub use surroundings::{Network, Surroundings};
+
+/// All that can happen.
+#[derive(Debug)]
+pub enum Event {
+    /// The file changed and settled.
+    FileChanged,
+    /// Someone wants the file read now, and perhaps waits until it is in force.
+    Reload(Option<oneshot::Sender<Reloaded>>),
+    /// A backend was probed.
+    Probed(Probed),
+    /// Addresses, routes or neighbours changed; or cannot be read, and why.
+    Surroundings(Result<Surroundings, String>),
+    /// What of this host stands in the way of serving.
+    Ground(Vec<GroundFault>),
+    /// Someone wants to know.
+    Ask(Question, oneshot::Sender<Answer>),
+    /// The controller shall stop and leave the packet path as it is.
+    Stop,
+    /// The controller shall stop and take the packet path away; the sender hears what came of it.
+    Detach(oneshot::Sender<Result<(), String>>),
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The whole.
+    Status,
+    /// All services.
+    Services,
+    /// The backends of one service or of all.
+    Backends(Option<String>),
+}
+
+/// A document, or why there is none.
+pub type Answer = Result<Value, String>;
+
+/// How the loop ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The packet path stays.
+    Stopped,
+    /// The packet path is to be taken away, and the sender told.
+    Detach(oneshot::Sender<Result<(), String>>),
+}
+
+/// What the loop hears and whom it tells.
+#[derive(Debug)]
+pub struct Channels {
+    /// Everything but probes.
+    pub events: mpsc::Receiver<Event>,
+    /// Probes.
+    pub probes: mpsc::Receiver<Probed>,
+    /// What to probe.
+    pub targets: watch::Sender<BTreeMap<Key, Target>>,
+    /// Whose next hops to watch.
+    pub addresses: watch::Sender<BTreeSet<Ipv4Addr>>,
+}
+
+/// Events taken in at one time: ten thousand probes that answer at once become a few plans.
+const BATCH: usize = 4096;
+
+/// Runs until it is told to stop; `on_ready` is called once, when the first tables are published.
+pub async fn serve<D: Datapath>(
+    controller: &mut Controller<D>,
+    mut channels: Channels,
+    on_ready: impl FnOnce(&Controller<D>),
+) -> Ended {
+    let mut on_ready = Some(on_ready);
+    loop {
+        let wake = controller.turn(Now::read());
+        if let Some(targets) = controller.take_targets() {
+            channels.targets.send_replace(targets);
+        }
+        channels.addresses.send_if_modified(|known| controller.update_addresses(known));
+        if controller.is_ready()
+            && let Some(on_ready) = on_ready.take()
+        {
+            on_ready(controller);
+        }
+        for event in batch(&mut channels, wake).await {
+            match event {
+                Event::Stop => return Ended::Stopped,
+                Event::Detach(done) => return Ended::Detach(done),
+                event => controller.absorb(event, Now::read()),
+            }
+        }
+    }
+}
+
+/// What has happened by now, or happens first until `wake`.
+async fn batch(channels: &mut Channels, wake: Option<Instant>) -> Vec<Event> {
+    let Channels { events, probes, .. } = channels;
+    let mut batch = Vec::new();
+    tokio::select! {
+        event = events.recv() => batch.push(event.unwrap_or(Event::Stop)),
+        Some(probed) = probes.recv() => batch.push(Event::Probed(probed)),
+        () = time::sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {}
+    }
+    while batch.len() < BATCH
+        && let Ok(probed) = probes.try_recv()
+    {
+        batch.push(Event::Probed(probed));
+    }
+    while batch.len() < BATCH
+        && let Ok(event) = events.try_recv()
+    {
+        batch.push(event);
+    }
+    batch
+}

@@ -1,0 +1,247 @@
+//! What the controller answers when it is asked how things are.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddrV4,
+    time::{Duration, SystemTime},
+};
+
+use lb_common::{BackendId, Endpoint, Traffic};
+use serde_json::to_value;
+
+use super::{Answer, Question, controller::Controller, surroundings::Way, wish::published};
+use crate::{
+    datapath::{Datapath, FlowCounts, ServiceId},
+    health::Standing,
+    model,
+    observe::documents::{
+        BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends, ServiceLine,
+        Services, Status,
+    },
+    plan::endpoint,
+    time::{Now, rfc3339},
+};
+
+/// A sweep this old is still news: those who ask often do not make us sweep often.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// What backends carry, by id.
+struct Load {
+    flows: FlowCounts,
+    traffic: BTreeMap<BackendId, Traffic>,
+}
+
+impl<D: Datapath> Controller<D> {
+    pub(super) fn answer(&mut self, question: &Question, now: Now) -> Answer {
+        let document = match question {
+            Question::Status => to_value(self.status(now)?),
+            Question::Services => to_value(self.service_lines(now)?),
+            Question::Backends(service) => to_value(self.backends(service.as_deref(), now)?),
+        };
+        document.map_err(|error| error.to_string())
+    }
+
+    fn flows(&mut self, now: Now) -> Result<FlowCounts, String> {
+        if let Some((at, flows)) = &self.sweep
+            && now.at.saturating_duration_since(*at) < FRESH
+        {
+            return Ok(flows.clone());
+        }
+        let flows = self.datapath.flows().map_err(|error| format!("cannot sweep the flow table: {error:#}"))?;
+        self.sweep = Some((now.at, flows.clone()));
+        Ok(flows)
+    }
+
+    fn load(&mut self, now: Now) -> Result<Load, String> {
+        let flows = self.flows(now)?;
+        let ids: Vec<BackendId> = self.have.backends.keys().copied().collect();
+        let traffic = self.datapath.traffic(&ids).map_err(|error| format!("cannot read counters: {error:#}"))?;
+        Ok(Load { flows, traffic })
+    }
+
+    fn status(&mut self, now: Now) -> Result<Status, String> {
+        let flows = self.flows(now)?;
+        let none = Load { flows: flows.clone(), traffic: BTreeMap::new() };
+        let mut backends = Backends::default();
+        for service in self.lines(None, &none) {
+            add(&mut backends, &count(&service.backends));
+        }
+        let interface =
+            |nic: &crate::datapath::Attached| Interface { name: nic.name.clone(), mode: nic.mode.to_owned() };
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: self.is_ready(),
+            pid: std::process::id(),
+            started_at: rfc3339(self.started),
+            config: Config {
+                file: self.settings.file.display().to_string(),
+                loaded_at: self.file.loaded_at.map(rfc3339),
+                fault: self.file.fault.clone(),
+                needs_restart: self.file.needs_restart.clone(),
+            },
+            interfaces: self.datapath.attached().iter().map(interface).collect(),
+            flows: Flows { live: flows.live, half_open: flows.half_open, max: flows.max },
+            services: self.services(),
+            backends,
+            faults: self.faults(),
+            warnings: self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string).collect(),
+        })
+    }
+
+    fn service_lines(&mut self, now: Now) -> Result<Services, String> {
+        let load = self.load(now)?;
+        let published = published(&self.have);
+        let lines = self.lines(None, &load).into_iter().map(|line| {
+            let model = self.model.as_ref().and_then(|model| model.services.get(&line.name));
+            let sum = |part: fn(&BackendLine) -> u64| line.backends.iter().map(part).sum();
+            ServiceLine {
+                listen: model.map_or(Vec::new(), |service| service.listen.iter().map(ToString::to_string).collect()),
+                protocol: "tcp".to_owned(),
+                slots: model.map_or(0, |service| service.slots),
+                published: published.contains(line.name.as_str()),
+                backends: count(&line.backends),
+                flows: sum(|backend| backend.flows),
+                packets: sum(|backend| backend.packets),
+                bytes: sum(|backend| backend.bytes),
+                name: line.name,
+                mode: line.mode,
+                algorithm: line.algorithm,
+            }
+        });
+        Ok(Services { services: lines.collect() })
+    }
+
+    fn backends(&mut self, service: Option<&str>, now: Now) -> Result<BackendsByService, String> {
+        let load = self.load(now)?;
+        let services = self.lines(service, &load);
+        match service {
+            Some(name) if services.is_empty() => Err(self.unknown(name)),
+            _ => Ok(BackendsByService { services }),
+        }
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let names = self.model.iter().flat_map(|model| model.services.keys());
+        let names: Vec<&str> = names.take(10).map(String::as_str).collect();
+        format!("there is no service {name}; there is: {}", names.join(", "))
+    }
+
+    /// The services with their backends, in the order of their names: those of the file, and those of
+    /// which some backends still drain.
+    fn lines(&self, only: Option<&str>, load: &Load) -> Vec<ServiceBackends> {
+        let ids: BTreeMap<(&str, Endpoint), BackendId> = self
+            .have
+            .backends
+            .iter()
+            .filter_map(|(id, backend)| Some(((self.name(backend.service)?, endpoint(backend)), *id)))
+            .collect();
+        let mut lines: BTreeMap<&str, Vec<BackendLine>> = BTreeMap::new();
+        for (name, service) in self.model.iter().flat_map(|model| &model.services) {
+            let backends = service.backends.iter().map(|backend| {
+                let id = ids.get(&(name.as_str(), backend.address.into())).copied();
+                self.member(name, backend, id, load)
+            });
+            lines.insert(name, backends.collect());
+        }
+        for ((name, listens), id) in &ids {
+            if let Some(since) = self.rests.drains_since(*id) {
+                lines.entry(name).or_default().push(draining((*listens).into(), since, *id, load));
+            }
+        }
+        let wanted = lines.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+        let line = |(name, backends): (&str, _)| ServiceBackends {
+            name: name.to_owned(),
+            mode: "nat".to_owned(),
+            algorithm: "source-hash".to_owned(),
+            backends,
+        };
+        wanted.map(line).collect()
+    }
+
+    fn name(&self, id: ServiceId) -> Option<&str> {
+        self.have.names.get(&id).map(String::as_str)
+    }
+
+    /// A backend of the file.
+    fn member(&self, service: &str, backend: &model::Backend, id: Option<BackendId>, load: &Load) -> BackendLine {
+        let team = self.roster.team(service);
+        let health = team.and_then(|team| team.member(&backend.address));
+        let way = self.surroundings.as_ref().map(|found| found.way(*backend.address.ip(), self.datapath.attached()));
+        let state = match health.map(|health| health.standing) {
+            _ if matches!(way, Some(Way::None(_))) => "down",
+            Some(Standing::Up) => "up",
+            Some(Standing::Down) => "down",
+            Some(Standing::Starting { .. }) | None => "starting",
+        };
+        let reason = match way {
+            Some(Way::None(why)) => why,
+            _ => team.zip(health).map_or(String::new(), |(team, health)| team.reason(health)),
+        };
+        let line = BackendLine {
+            name: backend.name.clone().unwrap_or_else(|| backend.address.to_string()),
+            address: backend.address.to_string(),
+            state: state.to_owned(),
+            reason,
+            since: rfc3339(health.map_or(self.started, |health| health.since)),
+            weight: backend.weight,
+            ..empty()
+        };
+        carried(line, id, load)
+    }
+}
+
+/// A backend that is no longer in the file and keeps its last flows.
+fn draining(address: SocketAddrV4, since: SystemTime, id: BackendId, load: &Load) -> BackendLine {
+    let line = BackendLine {
+        name: address.to_string(),
+        address: address.to_string(),
+        state: "drain".to_owned(),
+        reason: "removed from the file, keeps its live flows".to_owned(),
+        since: rfc3339(since),
+        ..empty()
+    };
+    carried(line, Some(id), load)
+}
+
+/// Adds what a backend carries.
+fn carried(line: BackendLine, id: Option<BackendId>, load: &Load) -> BackendLine {
+    let Some(id) = id else { return line };
+    let flows = load.flows.by_backend.get(&id).copied().unwrap_or(0);
+    let Some(Traffic { packets, bytes }) = load.traffic.get(&id) else { return BackendLine { flows, ..line } };
+    BackendLine {
+        flows,
+        packets: packets.iter().sum(),
+        bytes: bytes.iter().sum(),
+        to_backend: Count { packets: packets[0], bytes: bytes[0] },
+        from_backend: Count { packets: packets[1], bytes: bytes[1] },
+        ..line
+    }
+}
+
+fn empty() -> BackendLine {
+    BackendLine {
+        name: String::new(),
+        address: String::new(),
+        state: String::new(),
+        reason: String::new(),
+        since: String::new(),
+        weight: 0,
+        flows: 0,
+        packets: 0,
+        bytes: 0,
+        to_backend: Count::default(),
+        from_backend: Count::default(),
+    }
+}
+
+fn count(backends: &[BackendLine]) -> Backends {
+    let of = |state: &str| backends.iter().filter(|backend| backend.state == state).count();
+    Backends { up: of("up"), down: of("down"), starting: of("starting"), drain: of("drain") }
+}
+
+fn add(sum: &mut Backends, more: &Backends) {
+    sum.up += more.up;
+    sum.down += more.down;
+    sum.starting += more.starting;
+    sum.drain += more.drain;
+}

@@ -1,0 +1,159 @@
+//! What the packet path shall hold: the model, with those backends in the tables that are up and that
+//! a way leads to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddrV4,
+    sync::Arc,
+};
+
+use lb_common::{Address4, Backend, BackendId, Mac, Port};
+
+use super::{
+    rests::Rests,
+    roster::Roster,
+    surroundings::{Surroundings, Way},
+};
+use crate::{
+    balance::{Share, maglev},
+    datapath::{Attached, ServiceId, Snapshot},
+    health::Health,
+    model::{self, Model},
+    plan::{self, Numbers, Order, Wanted, number},
+    time::Now,
+};
+
+/// All that a wish follows from.
+pub(super) struct Facts<'a> {
+    pub(super) model: &'a Model,
+    pub(super) roster: &'a Roster,
+    pub(super) surroundings: &'a Surroundings,
+    pub(super) attached: &'a [Attached],
+    pub(super) have: &'a Snapshot,
+    pub(super) rests: &'a Rests,
+}
+
+/// What shall be so.
+pub(super) struct Wish {
+    pub(super) wanted: Wanted,
+    /// The backends of the file, by number: those that may get new flows.
+    pub(super) members: BTreeSet<BackendId>,
+    /// What cannot be had, for the operator.
+    pub(super) short: Vec<String>,
+}
+
+/// What shall be so, as the facts are.
+pub(super) fn wish(facts: &Facts<'_>, tables: &mut Tables, now: Now) -> Wish {
+    let published = published(facts.have);
+    let served: Vec<(Arc<str>, &model::Service)> = facts
+        .model
+        .services
+        .iter()
+        .filter(|(name, _)| published.contains(name.as_str()) || !is_awaited(facts, name, now))
+        .map(|(name, service)| (name.as_str().into(), service))
+        .collect();
+    let orders: Vec<Order> = served.iter().map(|(name, service)| order(name, service)).collect();
+    let numbers = number(facts.have, &orders, &facts.rests.tables());
+    let mut wanted = Wanted {
+        locals: facts.surroundings.locals.clone(),
+        retire: facts.rests.retire().clone(),
+        forget: facts.rests.forget(facts.have, now),
+        ..Wanted::default()
+    };
+    for (name, service) in &served {
+        let Some(place) = numbers.services.get(name) else { continue };
+        let ids = tables.table(name, service.slots, shares(facts, &numbers, place.id, name, service));
+        let listen = service.listen.iter().map(|listen| (*listen).into()).collect();
+        let (table, slots) = (place.table, service.slots);
+        wanted.services.insert(place.id, plan::Service { name: name.clone(), listen, table, slots, ids });
+    }
+    tables.keep(&served);
+    let members: BTreeSet<BackendId> = numbers.backends.values().copied().collect();
+    for ((service, listens), id) in &numbers.backends {
+        wanted.backends.insert(*id, entry(facts, *id, *service, (*listens).into()));
+    }
+    for (id, draining) in facts.have.backends.iter().filter(|(id, _)| !members.contains(id)) {
+        if !facts.rests.retire().contains(id) {
+            wanted.backends.insert(*id, entry(facts, *id, draining.service, plan::endpoint(draining).into()));
+        }
+    }
+    Wish { wanted, members, short: numbers.short }
+}
+
+/// A service is served first when its backends have been heard of or have had the time for it, and
+/// from then on as long as the file has it.
+fn is_awaited(facts: &Facts<'_>, name: &str, now: Now) -> bool {
+    facts.roster.team(name).is_some_and(|team| team.waits_until(now).is_some())
+}
+
+/// The services that endpoints lead to, by name.
+pub(super) fn published(have: &Snapshot) -> BTreeSet<&str> {
+    have.services.values().filter_map(|service| have.names.get(&service.id)).map(String::as_str).collect()
+}
+
+fn order(name: &Arc<str>, service: &model::Service) -> Order {
+    let backends = service.backends.iter().map(|backend| backend.address.into()).collect();
+    Order { name: name.clone(), slots: service.slots, backends }
+}
+
+/// The backends that take new flows.
+fn shares(facts: &Facts<'_>, numbers: &Numbers, id: ServiceId, name: &str, service: &model::Service) -> Vec<Share> {
+    let team = facts.roster.team(name);
+    let is_eligible = |backend: &&model::Backend| {
+        let health = team.and_then(|team| team.member(&backend.address));
+        health.is_some_and(Health::is_up)
+            && !matches!(facts.surroundings.way(*backend.address.ip(), facts.attached), Way::None(_))
+    };
+    let share = |backend: &model::Backend| {
+        let endpoint = backend.address.into();
+        let id = *numbers.backends.get(&(id, endpoint))?;
+        Some(Share { endpoint, weight: backend.weight, id })
+    };
+    service.backends.iter().filter(is_eligible).filter_map(share).collect()
+}
+
+/// A backend's entry. Where the way is not known yet, what the maps say stays.
+fn entry(facts: &Facts<'_>, id: BackendId, service: ServiceId, address: SocketAddrV4) -> Backend {
+    let mut entry = facts.have.backends.get(&id).copied().unwrap_or(Backend {
+        address: Address4::from(*address.ip()),
+        port: Port::from(address.port()),
+        flags: Backend::PRESENT,
+        nic: 0,
+        service,
+        hop: Mac([0; 6]),
+        zero: [0; 2],
+    });
+    facts.surroundings.way(*address.ip(), facts.attached).mark(&mut entry);
+    entry
+}
+
+/// The tables that were made last: one whose backends are the same is not made again.
+#[derive(Default)]
+pub(super) struct Tables(BTreeMap<Arc<str>, Table>);
+
+/// A table and what it was made of.
+struct Table {
+    slots: u32,
+    shares: Vec<Share>,
+    ids: Arc<[BackendId]>,
+}
+
+impl Tables {
+    fn table(&mut self, name: &Arc<str>, slots: u32, shares: Vec<Share>) -> Arc<[BackendId]> {
+        match self.0.get(name) {
+            Some(table) if table.slots == slots && table.shares == shares => table.ids.clone(),
+            _ => {
+                let ids: Arc<[BackendId]> = maglev(&shares, slots).into();
+                self.0.insert(name.clone(), Table { slots, shares, ids: ids.clone() });
+                ids
+            }
+        }
+    }
+
+    fn keep(&mut self, served: &[(Arc<str>, &model::Service)]) {
+        if self.0.len() > served.len() {
+            let names: BTreeSet<&Arc<str>> = served.iter().map(|(name, _)| name).collect();
+            self.0.retain(|name, _| names.contains(name));
+        }
+    }
+}

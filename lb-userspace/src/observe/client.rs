@@ -1,0 +1,70 @@
+//! The admin API's client: one question, one answer.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{FAILED, NOBODY, NOT_PERMITTED, Request, Response};
+
+/// How long an answer may take: longer than the server waits for the loop.
+const PATIENCE: Duration = Duration::from_secs(65);
+
+/// Why there is no answer, and the exit code that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// A sentence for the person who asked.
+    pub text: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// Asks the controller behind `socket`.
+pub fn ask(socket: &Path, request: &Request) -> Result<Value, Refusal> {
+    let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
+    let line = converse(&mut stream, request).map_err(|error| Refusal {
+        text: format!("the balancer at {} gave no answer: {error}", socket.display()),
+        code: FAILED,
+    })?;
+    match serde_json::from_str(&line) {
+        Ok(Response::Ok { ok }) => Ok(ok),
+        Ok(Response::Error { error, code }) => Err(Refusal { text: error, code }),
+        Err(_) => Err(Refusal {
+            text: format!("whoever answers at {} is no tidegate, or one of another version", socket.display()),
+            code: FAILED,
+        }),
+    }
+}
+
+fn converse(stream: &mut UnixStream, request: &Request) -> io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    if answer.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
+    }
+    Ok(answer)
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> Refusal {
+    let path = socket.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Refusal {
+            text: format!("not permitted to talk to {path}: run as root or in the socket's group"),
+            code: NOT_PERMITTED,
+        },
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Refusal {
+            text: format!("no balancer is running behind {path}; start one with `tidegate run`, or name its --socket"),
+            code: NOBODY,
+        },
+        _ => Refusal { text: format!("cannot talk to the balancer at {path}: {error}"), code: NOBODY },
+    }
+}

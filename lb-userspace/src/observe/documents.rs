@@ -1,0 +1,178 @@
+//! The JSON documents of the admin API and of `--json`. Their keys are promises: more may come, none of
+//! these changes.
+
+use serde::{Deserialize, Serialize};
+
+/// `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the controller.
+    pub version: String,
+    /// Programs are attached, the first tables published, and nothing on this host stands in the way.
+    pub ready: bool,
+    /// The controller's process.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: String,
+    /// The file.
+    pub config: Config,
+    /// The NICs that the program is attached to.
+    pub interfaces: Vec<Interface>,
+    /// The flow table.
+    pub flows: Flows,
+    /// Services in the file.
+    pub services: usize,
+    /// Backends in the file.
+    pub backends: Backends,
+    /// What is wrong right now and what to do about it; empty when all is well.
+    pub faults: Vec<String>,
+    /// What of this host may do harm, and what to do about it.
+    pub warnings: Vec<String>,
+}
+
+/// `status.config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Its path.
+    pub file: String,
+    /// When what is in force was read.
+    pub loaded_at: Option<String>,
+    /// Why the file as it is now is not in force.
+    pub fault: Option<String>,
+    /// What of the file is not in force until the controller is restarted.
+    pub needs_restart: Vec<String>,
+}
+
+/// One of `status.interfaces`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+}
+
+/// `status.flows`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    /// Not idle beyond their timeout.
+    pub live: u64,
+    /// Those whose client has sent nothing but SYN.
+    pub half_open: u64,
+    /// What the table is made for.
+    pub max: u64,
+}
+
+/// `status.backends`, and `backends` of a service in `services`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backends {
+    /// Those that are up.
+    pub up: usize,
+    /// Those that are down.
+    pub down: usize,
+    /// Those that nothing is known of yet.
+    pub starting: usize,
+    /// Those that were removed and keep their last flows.
+    pub drain: usize,
+}
+
+/// `services`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Services {
+    /// All of them, by name.
+    pub services: Vec<ServiceLine>,
+}
+
+/// One of `services.services`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceLine {
+    /// The key in the file.
+    pub name: String,
+    /// Its VIP:port endpoints.
+    pub listen: Vec<String>,
+    /// `tcp`.
+    pub protocol: String,
+    /// `nat`.
+    pub mode: String,
+    /// `source-hash`.
+    pub algorithm: String,
+    /// Of its table.
+    pub slots: u32,
+    /// Whether packets to it are balanced.
+    pub published: bool,
+    /// Its backends.
+    pub backends: Backends,
+    /// Live flows.
+    pub flows: u64,
+    /// Of its backends, both directions.
+    pub packets: u64,
+    /// Of its backends, both directions.
+    pub bytes: u64,
+}
+
+/// `backends`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendsByService {
+    /// All services or the one that was asked for.
+    pub services: Vec<ServiceBackends>,
+}
+
+/// One of `backends.services`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceBackends {
+    /// The key in the file.
+    pub name: String,
+    /// `nat`.
+    pub mode: String,
+    /// `source-hash`.
+    pub algorithm: String,
+    /// In the order of the file, then those that drain.
+    pub backends: Vec<BackendLine>,
+}
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendLine {
+    /// Its name in the file, else its address.
+    pub name: String,
+    /// `address:port`.
+    pub address: String,
+    /// `up`, `down`, `drain` or `starting`.
+    pub state: String,
+    /// Why.
+    pub reason: String,
+    /// Since when, RFC 3339 in UTC.
+    pub since: String,
+    /// Its part of new flows.
+    pub weight: u16,
+    /// Live flows.
+    pub flows: u64,
+    /// Both directions.
+    pub packets: u64,
+    /// Octets of IP packets, both directions.
+    pub bytes: u64,
+    /// Client to backend.
+    pub to_backend: Count,
+    /// Backend to client.
+    pub from_backend: Count,
+}
+
+/// One direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Octets of IP packets.
+    pub bytes: u64,
+}
+
+/// What came of `reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Why the file is not in force.
+    pub fault: Option<String>,
+    /// What of it is not in force until the controller is restarted.
+    pub needs_restart: Vec<String>,
+    /// What is wrong although the file is good.
+    pub faults: Vec<String>,
+}

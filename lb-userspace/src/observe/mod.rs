@@ -1,0 +1,69 @@
+//! How the controller shows itself: the admin API on a unix socket, and the documents it speaks in.
+//!
+//! A request is one line of JSON, and so is its answer; a connection carries as many as it likes:
+//!
+//! ```text
+//! > {"ask":"backends","service":"web"}
+//! < {"ok":{"services":[…]}}
+//! > {"ask":"backends","service":"wep"}
+//! < {"error":"there is no service wep; there is: web","code":1}
+//! ```
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub mod client;
+pub mod documents;
+pub mod socket;
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// The whole.
+    Status {},
+    /// All services.
+    Services {},
+    /// The backends of one service or of all.
+    Backends {
+        /// The service; all where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
+    /// Read the file now; answered when it is in force.
+    Reload {},
+    /// Take the packet path away and exit.
+    Detach {
+        /// The pins that are meant: a controller of others refuses.
+        pin_dir: PathBuf,
+    },
+}
+
+/// One line of answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Response {
+    /// What was asked for.
+    Ok {
+        /// The document.
+        ok: Value,
+    },
+    /// Why there is nothing.
+    Error {
+        /// A sentence for the person who asked.
+        error: String,
+        /// The exit code of the command that asked.
+        code: u8,
+    },
+}
+
+/// Exit code of a command that failed.
+pub const FAILED: u8 = 1;
+/// Exit code of a command that has nobody to talk to (`EX_UNAVAILABLE` of sysexits(3)).
+pub const NOBODY: u8 = 69;
+/// Exit code of a command that is not permitted (`EX_NOPERM`).
+pub const NOT_PERMITTED: u8 = 77;
+/// Code of an answer from a controller that works on other pins.
+pub const ELSEWHERE: u8 = 100;

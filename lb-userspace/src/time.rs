@@ -1,0 +1,63 @@
+//! Moments as arguments: nothing but [`control`](crate::control) and its tasks reads a clock.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// One moment, for counting and for showing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// What durations are counted from; never goes back.
+    pub at: Instant,
+    /// What people are shown.
+    pub wall: SystemTime,
+}
+
+impl Now {
+    /// This moment.
+    pub fn read() -> Self {
+        Self { at: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// A moment later.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        Self { at: self.at + time, wall: self.wall + time }
+    }
+}
+
+/// RFC 3339 in UTC, to the millisecond.
+pub fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = date(days as i64);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// The civil date of a day since 1970-01-01: eras of 400 years that begin on 1 March, so that leap
+/// days come last (Hinnant, "chrono-compatible low-level date algorithms").
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    (year + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let shown = |seconds: u64, millis: u64| {
+            rfc3339(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis))
+        };
+        assert_eq!(shown(0, 0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(shown(951_782_400, 7), "2000-02-29T00:00:00.007Z");
+        assert_eq!(shown(1_709_251_199, 999), "2024-02-29T23:59:59.999Z");
+        assert_eq!(shown(4_107_542_399, 0), "2100-02-28T23:59:59.000Z");
+        assert_eq!(shown(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
+    }
+}

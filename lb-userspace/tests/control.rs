@@ -1,0 +1,190 @@
+//! The controller over memory: every step failing in turn, and what a large reload costs.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use lb_userspace::{
+    config,
+    control::{Controller, Event, Settings, Surroundings},
+    datapath::{Datapath as _, Snapshot, memory::MemoryDatapath},
+    model::Model,
+    net::NextHop,
+    time::Now,
+};
+
+fn model(yaml: &str) -> Model {
+    config::parse(yaml, "test.yaml").unwrap_or_else(|faults| panic!("{faults}")).0
+}
+
+/// A controller whose file is `file`, and whose backends are all one hop away.
+fn controller(datapath: MemoryDatapath, file: &Arc<Mutex<Model>>, now: Now) -> Controller<MemoryDatapath> {
+    let model = file.lock().unwrap().clone();
+    let file = Arc::clone(file);
+    let settings = Settings {
+        file: "test.yaml".into(),
+        node: model.node.clone(),
+        interfaces_by_flag: true,
+        xdp_by_flag: false,
+        socket_by_flag: true,
+        socket: None,
+    };
+    let load = Box::new(move || Ok(file.lock().unwrap().clone()));
+    Controller::new(datapath, settings, model, load, now).ok().unwrap()
+}
+
+fn surroundings(models: &[&Model]) -> Event {
+    let mut found = Surroundings { locals: [Ipv4Addr::new(10, 0, 0, 1)].into(), ..Surroundings::default() };
+    for backend in models.iter().flat_map(|model| model.services.values()).flat_map(|service| &service.backends) {
+        found.hops.insert(*backend.address.ip(), NextHop::Known { ifindex: 2, mac: [2; 6] });
+    }
+    Event::Surroundings(Ok(found))
+}
+
+const BEFORE: &str = "
+version: 1
+defaults: {health: none}
+services:
+  api: {listen: 203.0.113.11:80, backends: [10.0.1.11:80, 10.0.1.12:80]}
+  old: {listen: 203.0.113.12:80, backends: [10.0.1.13:80]}
+  web: {listen: [203.0.113.10:80, 203.0.113.10:443], slots: 65537, backends: [10.0.1.11:80, 10.0.1.14:80]}
+";
+const AFTER: &str = "
+version: 1
+defaults: {health: none}
+services:
+  api: {listen: 203.0.113.10:443, backends: [10.0.1.12:80, {address: 10.0.1.15:80, weight: 7}]}
+  new: {listen: 203.0.113.12:80, slots: 65537, backends: [10.0.1.16:80]}
+  web: {listen: [203.0.113.10:80, 203.0.113.13:80], backends: [10.0.1.11:80, 10.0.1.14:80, 10.0.1.17:80]}
+";
+
+/// What clients see: every endpoint with what its table holds, by the backends' addresses.
+fn served(maps: &Snapshot) -> BTreeMap<String, Vec<String>> {
+    let address = |id: &u16| match maps.backends.get(id) {
+        Some(backend) => format!("{:?}:{:?}", backend.address, backend.port),
+        None => "nobody".to_owned(),
+    };
+    maps.services
+        .iter()
+        .map(|(listen, service)| {
+            let table = &maps.tables[&(service.slots, service.table)];
+            (format!("{:?}:{:?}", listen.address, listen.port), table.iter().map(address).collect())
+        })
+        .collect()
+}
+
+/// From `BEFORE` to `AFTER` with a step that fails after `good` ones; the controller is replaced by
+/// another where `restarted`. The maps after the failure, and at the end.
+fn changed(good: usize, restarted: bool) -> (Snapshot, Snapshot, bool) {
+    let mut now = Now::read();
+    let (before, after) = (model(BEFORE), model(AFTER));
+    let file = Arc::new(Mutex::new(before.clone()));
+    let mut first = controller(MemoryDatapath::new(), &file, now);
+    first.absorb(surroundings(&[&before, &after]), now);
+    first.turn(now);
+    assert!(first.is_ready());
+    *file.lock().unwrap() = after.clone();
+    first.datapath_mut().failing_after = Some(good);
+    first.absorb(Event::FileChanged, now);
+    first.turn(now);
+    let failed = first.datapath_mut().snapshot().unwrap();
+    let has_failed = first.datapath().failing_after == Some(0);
+    let mut second = if restarted {
+        let mut second = controller(first.into_datapath(), &file, now);
+        second.absorb(surroundings(&[&before, &after]), now);
+        second
+    } else {
+        first
+    };
+    second.datapath_mut().failing_after = None;
+    for _ in 0..100 {
+        now = now.after(Duration::from_millis(100));
+        second.turn(now);
+    }
+    assert_eq!(second.have().backends, second.datapath().maps.backends, "the controller's copy is wrong");
+    let end = second.datapath_mut().snapshot().unwrap();
+    (failed, end, has_failed)
+}
+
+#[test]
+fn whichever_step_fails_every_endpoint_is_served_as_before_or_after_and_in_the_end_as_after() {
+    let (old, _, _) = changed(0, false);
+    let (_, new, _) = changed(usize::MAX, false);
+    let (old, served_new) = (served(&old), served(&new));
+    assert_eq!(old.keys().len(), 4);
+    for restarted in [false, true] {
+        let mut good = 0;
+        while let (failed, end, true) = changed(good, restarted) {
+            for (listen, table) in served(&failed) {
+                let is_whole = [&old, &served_new].iter().any(|side| side.get(&listen) == Some(&table));
+                // An endpoint of both that moves to another table may lead to that table's old backends
+                // for a step, as its service does.
+                let is_known = old.values().chain(served_new.values()).any(|known| *known == table);
+                assert!(is_whole || is_known, "after {good} steps {listen} leads to neither");
+            }
+            for listen in old.keys().filter(|listen| served_new.contains_key(*listen)) {
+                assert!(served(&failed).contains_key(listen), "after {good} steps {listen} is not served");
+            }
+            assert_eq!(served(&end), served_new, "after {good} steps and a new try");
+            assert_eq!(end.backends.len(), new.backends.len(), "after {good} steps and a new try");
+            assert_eq!((&end.endpoints, &end.locals), (&new.endpoints, &new.locals));
+            good += 1;
+        }
+        assert!(good > 15, "only {good} steps");
+    }
+}
+
+/// A thousand services with ten backends each.
+fn thousand(weight: u32) -> Model {
+    let mut yaml = "version: 1\ndefaults: {health: none}\nservices:\n".to_owned();
+    for service in 0..1000 {
+        let (high, low) = (service / 250, service % 250 + 1);
+        writeln!(yaml, "  s{service}:\n    listen: 203.0.{high}.{low}:80\n    backends:").unwrap();
+        for backend in 1..=10 {
+            writeln!(yaml, "      - {{address: 10.{high}.{low}.{backend}:8080, weight: {}}}", 1 + backend % weight)
+                .unwrap();
+        }
+    }
+    model(&yaml)
+}
+
+/// `cargo test --release -p lb-userspace --test control thousand -- --nocapture` prints figures that count.
+#[test]
+fn a_reload_of_a_thousand_services_with_ten_backends_each() {
+    let now = Now::read();
+    let (one, two) = (thousand(1), thousand(3));
+    let file = Arc::new(Mutex::new(one.clone()));
+    let mut controller = controller(MemoryDatapath::new(), &file, now);
+    controller.absorb(surroundings(&[&one]), now);
+    let start = Instant::now();
+    controller.turn(now);
+    let first = start.elapsed();
+    assert!(controller.is_ready());
+    controller.datapath_mut().applied.clear();
+    *file.lock().unwrap() = two;
+    let start = Instant::now();
+    controller.absorb(Event::FileChanged, now);
+    controller.turn(now);
+    let all = start.elapsed();
+    assert_eq!(controller.datapath().applied.len(), 1000, "one table for each service");
+    let start = Instant::now();
+    controller.absorb(Event::FileChanged, now);
+    controller.turn(now);
+    let none = start.elapsed();
+    let start = Instant::now();
+    let parsed = thousand(2);
+    let read = start.elapsed();
+    assert_eq!(parsed.services.len(), 1000);
+    println!(
+        "1,000 x 10: first plan {first:?}, all weights changed {all:?}, nothing changed {none:?}; reading the file {read:?}"
+    );
+    if !cfg!(debug_assertions) {
+        assert!(all < Duration::from_millis(200));
+    }
+}
