@@ -1,6 +1,6 @@
 //! Every capacity, with what it costs.
 
-use super::{Backend, Flow, Nic, Traffic, slots};
+use super::{Backend, Flow, Nic, Reason, Traffic, slots};
 
 /// Services at one time, those that are being withdrawn included.
 pub const SERVICES: usize = 2048;
@@ -20,12 +20,13 @@ pub const LOCALS: usize = 4096;
 pub const NAME_OCTETS: usize = 63;
 /// Octets of the address filter.
 pub const FILTER: usize = 65_536;
+/// Counters in `REASONS`: room for more reasons without another layout.
+pub const REASONS: usize = 64;
 /// Flows in one set of the flow table.
 pub const WAYS: usize = 8;
 /// Locks that the sets of the flow table share.
 pub const FLOW_LOCKS: usize = 4096;
-/// Flow sets where nothing else is asked for: a million flows and a sixth more, so that sets
-/// seldom overflow before the table is full.
+/// Flows that the table is made for where nothing else is asked for.
 pub const DEFAULT_MAX_FLOWS: u32 = 1_000_000;
 /// The fewest and the most flows that can be asked for.
 pub const MAX_FLOWS: core::ops::RangeInclusive<u32> = 1024..=30_000_000;
@@ -38,6 +39,7 @@ pub const fn flow_sets(max_flows: u32) -> u32 {
     (max_flows as u64 * 7 / 6).div_ceil(WAYS as u64) as u32
 }
 
+const _: () = assert!(Reason::COUNT <= REASONS, "every reason has its counter");
 const _: () = assert!(size_of::<Flow>() == 64, "a flow is one cache line");
 const _: () = assert!(size_of::<[u16; slots::SMALL_ELEMENT]>() * SERVICES == 16 << 20, "small tables: 16 MiB");
 const _: () = assert!(size_of::<[u16; slots::LARGE_ELEMENT]>() * LARGE_SERVICES < 9 << 20, "large tables: 8 MiB");

@@ -19,8 +19,6 @@ use lb_ebpf::{
 
 /// `BPF_F_MMAPABLE` (Linux 5.5): userspace sweeps these without system calls.
 const MMAPABLE: usize = 1 << 10;
-/// Room for reasons to come without a new layout.
-const REASONS_ROOM: usize = 64;
 /// Sizes of the flow table until userspace says others at load.
 const SETS: usize = limits::flow_sets(limits::DEFAULT_MAX_FLOWS) as usize;
 
@@ -55,7 +53,7 @@ static NICS: Array<Nic, { limits::NICS }> = Array::new();
 #[btf_map]
 pub(crate) static DEVICES: DevMap<{ limits::NICS }> = DevMap::new();
 #[btf_map]
-static REASONS: PerCpuArray<[u64; REASONS_ROOM], 1> = PerCpuArray::new();
+static REASONS: PerCpuArray<[u64; limits::REASONS], 1> = PerCpuArray::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
@@ -225,7 +223,7 @@ impl Tables for Maps {
         if let Some(counters) = REASONS.get_ptr_mut(0) {
             // SAFETY: this CPU's own element; XDP programs of one CPU do not interrupt each other.
             unsafe {
-                let counter = counters.cast::<u64>().add(masked::<{ REASONS_ROOM as u32 - 1 }>(reason as u64));
+                let counter = counters.cast::<u64>().add(masked::<{ limits::REASONS as u32 - 1 }>(reason as u64));
                 *counter = (*counter).wrapping_add(1);
             }
         }

@@ -175,7 +175,7 @@ fn a_step_that_cannot_be_done_changes_nothing() {
 }
 
 #[test]
-fn a_sweep_counts_what_lives() {
+fn a_sweep_counts_what_lives_and_frees_what_is_over() {
     let space = Space::enter();
     veth("eth0", "peer0");
     let mut datapath = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
@@ -225,6 +225,12 @@ fn a_sweep_counts_what_lives() {
     assert_eq!((counts.live, counts.half_open, counts.max), (5, 1, 4096));
     assert_eq!(counts.by_backend.into_iter().collect::<Vec<_>>(), [(1, 2), (2, 2), (16_383, 1)]);
     assert!(datapath.jiffies().unwrap().wrapping_sub(now) < 10_000, "a clock in jiffies");
+    // Idle beyond their timeouts were those at 20 and 21; what has ended stays a while for late packets.
+    let place = |place: u32| {
+        let words = tags.get(&(place / limits::WAYS as u32), 0).unwrap().words;
+        bytemuck::cast::<_, [u16; limits::WAYS]>(words)[place as usize % limits::WAYS]
+    };
+    assert_eq!([19, 20, 21, 22, 23, 24, 0, 13].map(place), [0, 0, 0, 0xabcd, 0xabcd, 0xabcd, 0xabcd, 0xabcd]);
 }
 
 #[test]

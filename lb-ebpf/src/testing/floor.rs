@@ -185,7 +185,7 @@ pub fn play(case: &Case, floor: &mut dyn Floor) -> Result<(), String> {
         let at = format!("{}, act {}", case.name, number + 1);
         match act {
             Act::Arrives(frame, nic, expected) => {
-                arrive(floor, frame, *nic, expected).map_err(|why| format!("{at}: {why}"))?
+                arrive(floor, frame, *nic, expected).map_err(|why| format!("{at}: {why}"))?;
             }
             Act::Idle(jiffies) => floor.age(*jiffies),
             Act::Change(world) => floor.change(world),

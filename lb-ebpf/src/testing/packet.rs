@@ -171,7 +171,7 @@ impl TcpPacket {
         tcp.extend(self.target.port().to_be_bytes());
         tcp.extend(self.sequence.to_be_bytes());
         tcp.extend(self.acknowledgment.to_be_bytes());
-        tcp.extend([((20 + self.tcp_options.len()) / 4 << 4) as u8, self.flags]);
+        tcp.extend([(((20 + self.tcp_options.len()) / 4) << 4) as u8, self.flags]);
         tcp.extend(self.window.to_be_bytes());
         tcp.extend([0; 4]);
         tcp.extend(&self.tcp_options);

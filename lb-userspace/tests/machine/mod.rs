@@ -20,8 +20,6 @@ use lb_ebpf::{
 /// The object under test.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate-ebpf"));
 
-/// Words of `REASONS`, whose first are the counters.
-const REASONS: usize = 64;
 /// The NIC that `BPF_PROG_TEST_RUN` says every packet came in on: lo of this namespace.
 const LO: u32 = 1;
 /// No NIC has this number.
@@ -189,7 +187,7 @@ impl Floor for Machine {
     }
 
     fn reasons(&mut self) -> [u64; Reason::COUNT] {
-        let map: PerCpuArray<_, Plain<[u64; REASONS]>> = self.map("REASONS").try_into().unwrap();
+        let map: PerCpuArray<_, Plain<[u64; limits::REASONS]>> = self.map("REASONS").try_into().unwrap();
         let mut sums = [0; Reason::COUNT];
         for cpu in map.get(&0, 0).unwrap().iter() {
             for (sum, count) in sums.iter_mut().zip(cpu.0) {

@@ -248,7 +248,7 @@ fn stays_when_the_table_changes() -> Case {
     let data = to_vip().payload(b"more");
     let fresh = tcp("192.0.2.7:9999", VIP).syn();
     Case::new("a live flow stays where it is when the table changes, a new one follows the table", |world| {
-        *world = before
+        *world = before;
     })
     .arrives(to_vip().syn().build(), NIC_A, TO_B, None, NEW)
     .arrives(from_backend().syn_ack().build(), NIC_B, TO_A, None, BACK)

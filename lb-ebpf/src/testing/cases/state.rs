@@ -107,7 +107,7 @@ fn answered_syn_stays() -> Case {
 
 fn idle_flow_lives_on() -> Case {
     established(Case::new("an established flow outlives every idle time while its place is not needed", |world| {
-        *world = two(1)
+        *world = two(1);
     }))
     .then(Act::Change(two(2)))
     .then(Act::Idle(World::TIMEOUTS.established + 1000))

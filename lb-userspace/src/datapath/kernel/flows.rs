@@ -1,7 +1,9 @@
 //! The flow table, read through memory that it shares with the packet path.
 //!
 //! A sweep looks at the tags, 16 octets a set, and at the flows of those places that are taken. It
-//! takes no lock: a flow that changes under it is counted as it was or as it will be.
+//! takes no lock: a flow that changes under it is counted as it was or as it will be. The place of a
+//! flow that is over is freed by exchanging its tag for zero, if it still is what was read: so new
+//! flows find empty places, and the few near sets stay for those that live.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +11,7 @@ use std::{
     os::fd::AsFd as _,
     ptr::{self, NonNull},
     slice,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU16, AtomicU64, Ordering},
 };
 
 use anyhow::{Context as _, Result};
@@ -22,6 +24,10 @@ use crate::datapath::FlowCounts;
 
 /// Jiffies by which a flow may seem to have spoken in the future: CPUs read their own clock.
 const SKEW: u32 = 10_000;
+/// The tag of a place that the packet path is writing.
+const CLAIMED: u16 = 1;
+/// Both sides have finished.
+const ENDED: u8 = state::CLIENT_FIN | state::BACKEND_FIN;
 /// Tags in one word of [`Tags`].
 const TAGS_A_WORD: usize = 4;
 
@@ -35,22 +41,25 @@ impl Flows {
     pub(super) fn map(flows: &MapData, tags: &MapData, sets: u32) -> Result<Self> {
         let sets = sets as usize;
         Ok(Self {
-            flows: Mapping::new(flows, sets * limits::WAYS * size_of::<Flow>()).context("cannot map FLOWS")?,
-            tags: Mapping::new(tags, sets * size_of::<Tags>()).context("cannot map FLOW_TAGS")?,
+            flows: Mapping::new(flows, sets * limits::WAYS * size_of::<Flow>(), ProtFlags::PROT_READ)
+                .context("cannot map FLOWS")?,
+            tags: Mapping::new(tags, sets * size_of::<Tags>(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+                .context("cannot map FLOW_TAGS")?,
             sets,
         })
     }
 
-    /// Counts what lives at `now`, in jiffies.
-    pub(super) fn count(&self, now: u32, timeouts: &Timeouts) -> FlowCounts {
+    /// Counts what lives at `now`, in jiffies, and frees the places of what is over.
+    pub(super) fn sweep(&self, now: u32, timeouts: &Timeouts) -> FlowCounts {
         let mut counts = FlowCounts { max: room(self.sets as u64), ..FlowCounts::default() };
         let mut by_backend = vec![0_u64; limits::BACKENDS];
         for (word, place) in self.tags().iter().zip((0..).step_by(TAGS_A_WORD)) {
             let mut word = word.load(Ordering::Relaxed);
             let mut place: usize = place;
             while word != 0 {
-                if word & 0xffff != 0 {
-                    self.note(place, now, timeouts, &mut counts, &mut by_backend);
+                let tag = (word & 0xffff) as u16;
+                if tag > CLAIMED {
+                    self.note(place, tag, now, timeouts, &mut counts, &mut by_backend);
                 }
                 word >>= 16;
                 place += 1;
@@ -61,9 +70,22 @@ impl Flows {
         counts
     }
 
-    fn note(&self, place: usize, now: u32, timeouts: &Timeouts, counts: &mut FlowCounts, by_backend: &mut [u64]) {
+    fn note(
+        &self,
+        place: usize,
+        tag: u16,
+        now: u32,
+        timeouts: &Timeouts,
+        counts: &mut FlowCounts,
+        by_backend: &mut [u64],
+    ) {
         let (bits, seen, id) = self.flow(place);
-        if !lives(bits, age(now, seen), timeouts) {
+        let age = age(now, seen);
+        if age > idle_time(bits, timeouts) {
+            self.free(place, tag);
+            return;
+        }
+        if !lives(bits) {
             return;
         }
         counts.live += 1;
@@ -71,6 +93,15 @@ impl Flows {
         if let Some(flows) = by_backend.get_mut(usize::from(id)) {
             *flows += 1;
         }
+    }
+
+    /// Empties a place, unless its tag has changed since.
+    fn free(&self, place: usize, tag: u16) {
+        debug_assert!(place < self.sets * limits::WAYS, "a place of the table");
+        // SAFETY: there is a tag for every place, aligned to two; the kernel writes single tags whole.
+        let cell = unsafe { &*self.tags.start.cast::<AtomicU16>().as_ptr().add(place) };
+        // Who lost the race has found a flow there that lives.
+        let _ = cell.compare_exchange(tag, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     fn tags(&self) -> &[AtomicU64] {
@@ -107,18 +138,23 @@ fn age(now: u32, seen: u32) -> u32 {
     if age > u32::MAX - SKEW { 0 } else { age }
 }
 
-/// Whether a flow with these bits of [`state`] still lives at this age.
-fn lives(bits: u8, age: u32, timeouts: &Timeouts) -> bool {
-    const SPOKEN: u8 = state::CLIENT_SPOKE | state::BACKEND_SPOKE;
-    const ENDED: u8 = state::CLIENT_FIN | state::BACKEND_FIN;
-    if bits & (state::DIRECT | state::RESET) != 0 || bits & ENDED == ENDED {
-        return false;
+/// How long a flow with these bits of [`state`] may be idle, as the packet path has it.
+fn idle_time(bits: u8, timeouts: &Timeouts) -> u32 {
+    if bits & state::RESET != 0 || bits & ENDED == ENDED {
+        timeouts.fin
+    } else if bits & state::CLIENT_SPOKE != 0 && bits & (state::BACKEND_SPOKE | state::DIRECT) != 0 {
+        timeouts.established
+    } else {
+        timeouts.syn
     }
-    let timeout = if bits & SPOKEN == SPOKEN { timeouts.established } else { timeouts.syn };
-    age <= timeout
 }
 
-/// A map's memory, for reading.
+/// Whether a flow with these bits counts: it goes through a service and has not ended.
+fn lives(bits: u8) -> bool {
+    bits & (state::DIRECT | state::RESET) == 0 && bits & ENDED != ENDED
+}
+
+/// A map's memory.
 struct Mapping {
     start: NonNull<u8>,
     octets: usize,
@@ -128,12 +164,11 @@ struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    fn new(map: &MapData, octets: usize) -> Result<Self> {
+    fn new(map: &MapData, octets: usize, access: ProtFlags) -> Result<Self> {
         let length = NonZeroUsize::new(octets).context("the map is empty")?;
-        // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nothing; it is read-only
-        // and stays until `drop`, and the kernel keeps the map as long as it is mapped.
-        let start =
-            unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) }?.cast();
+        // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nothing; it stays
+        // until `drop`, and the kernel keeps the map as long as it is mapped.
+        let start = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, map.fd().as_fd(), 0) }?.cast();
         Ok(Self { start, octets })
     }
 }
@@ -154,14 +189,15 @@ mod tests {
     const TIMEOUTS: Timeouts = Timeouts { syn: 60, established: 7800, fin: 30 };
 
     #[test]
-    fn a_flow_lives_as_long_as_its_state_says() {
+    fn a_flow_may_be_idle_as_long_as_its_state_says() {
         let both = state::CLIENT_SPOKE | state::BACKEND_SPOKE;
-        assert!(lives(0, 60, &TIMEOUTS) && !lives(0, 61, &TIMEOUTS));
-        assert!(lives(state::CLIENT_SPOKE, 60, &TIMEOUTS) && !lives(state::BACKEND_SPOKE, 61, &TIMEOUTS));
-        assert!(lives(both, 7800, &TIMEOUTS) && !lives(both, 7801, &TIMEOUTS));
-        assert!(lives(both | state::CLIENT_FIN, 7800, &TIMEOUTS), "half-closed counts as established");
-        assert!(!lives(both | state::CLIENT_FIN | state::BACKEND_FIN, 0, &TIMEOUTS));
-        assert!(!lives(both | state::RESET, 0, &TIMEOUTS) && !lives(both | state::DIRECT, 0, &TIMEOUTS));
+        let idle = |bits| idle_time(bits, &TIMEOUTS);
+        assert_eq!([idle(0), idle(state::CLIENT_SPOKE), idle(state::BACKEND_SPOKE)], [60; 3]);
+        assert_eq!([idle(both), idle(both | state::CLIENT_FIN)], [7800; 2], "half-closed counts as established");
+        assert_eq!([idle(both | ENDED), idle(state::RESET)], [30; 2]);
+        assert_eq!([idle(state::DIRECT), idle(state::DIRECT | state::CLIENT_SPOKE)], [60, 7800]);
+        assert!(lives(0) && lives(both | state::CLIENT_FIN));
+        assert!(!lives(both | ENDED) && !lives(both | state::RESET) && !lives(both | state::DIRECT));
     }
 
     #[test]

@@ -13,10 +13,6 @@ use lb_common::{
 use super::{filter::Filter, flows::Flows};
 use crate::datapath::ServiceId;
 
-/// Counters in `REASONS`: room for more reasons without another layout.
-pub(super) const REASON_PLACES: usize = 64;
-const _: () = assert!(Reason::COUNT <= REASON_PLACES);
-
 type SmallTable = [u16; slots::SMALL_ELEMENT];
 type LargeTable = [u16; slots::LARGE_ELEMENT];
 
@@ -33,7 +29,7 @@ pub(super) struct Maps {
     pub(super) filter: Filter,
     pub(super) nics: Array<MapData, Nic>,
     pub(super) devices: DevMap<MapData>,
-    reasons: PerCpuArray<MapData, [u64; REASON_PLACES]>,
+    reasons: PerCpuArray<MapData, [u64; limits::REASONS]>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) flows: Flows,
     cpus: usize,

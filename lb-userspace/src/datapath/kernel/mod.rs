@@ -178,7 +178,7 @@ impl Datapath for KernelDatapath {
 
     fn flows(&mut self) -> Result<FlowCounts> {
         let now = self.jiffies()?;
-        Ok(FlowCounts { max: self.max_flows, ..self.maps.flows.count(now, &self.timeouts) })
+        Ok(FlowCounts { max: self.max_flows, ..self.maps.flows.sweep(now, &self.timeouts) })
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {

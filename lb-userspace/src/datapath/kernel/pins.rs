@@ -50,7 +50,7 @@ pub(super) fn specs(flow_sets: u32) -> Vec<Spec> {
         array("FILTER", limits::FILTER, 1),
         array("NICS", size_of::<Nic>(), limits::NICS),
         map("DEVICES", MapType::DevMap, 4, 8, limits::NICS),
-        per_cpu("REASONS", 8 * super::maps::REASON_PLACES, 1),
+        per_cpu("REASONS", 8 * limits::REASONS, 1),
         mappable("FLOWS", size_of::<Flow>(), flow_sets * limits::WAYS),
         mappable("FLOW_TAGS", size_of::<Tags>(), flow_sets),
         array("FLOW_LOCKS", 4, limits::FLOW_LOCKS),
