@@ -9,8 +9,10 @@ mod floor;
 mod heap;
 mod memory;
 mod packet;
+mod stray;
 
 pub use floor::{Act, Case, Expected, Floor, World, endpoint, play};
 pub use heap::Heap;
 pub use memory::Memory;
 pub use packet::{NIC_A, NIC_B, ROUTER_A, TcpPacket, checksum, mac_of, mac_of_address, tcp};
+pub use stray::Strays;
