@@ -1,4 +1,7 @@
 //! Addresses, ports and endpoints as they stand in packets: network order, never swapped.
+//!
+//! All are aligned to two octets, as every field of every header is: the BPF target reads what is
+//! aligned to one octet by octet.
 
 use core::{fmt, net::Ipv4Addr, net::SocketAddrV4};
 
@@ -10,17 +13,17 @@ pub mod protocol {
 
 /// An IPv4 address in network order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(transparent)]
+#[repr(C, align(2))]
 pub struct Address4(pub [u8; 4]);
 
 /// A TCP or UDP port in network order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(transparent)]
+#[repr(C, align(2))]
 pub struct Port(pub [u8; 2]);
 
 /// An Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(transparent)]
+#[repr(C, align(2))]
 pub struct Mac(pub [u8; 6]);
 
 super::shared! {
@@ -37,7 +40,7 @@ super::shared! {
     }
 }
 
-// SAFETY: transparent over plain octets.
+// SAFETY: four plain octets.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Address4 {}
 

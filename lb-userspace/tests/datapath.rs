@@ -1,11 +1,13 @@
 //! The packet path in this kernel: opened, adopted, refused and taken away, each in namespaces of its
 //! own. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod space;
 
 use std::{fs, process};
 
-use lb_common::Reason;
+use aya::maps::{Array, Map, MapData, xdp::DevMap};
+use lb_common::{Nic, Reason, limits};
 use lb_userspace::{
     datapath::{
         Datapath as _,
@@ -80,6 +82,23 @@ fn a_restart_puts_a_new_program_into_the_same_link() {
     assert!(after.0 != before.0 && after.1 == before.1, "{before:?} {after:?}");
 }
 
+/// The NICs that the packet path knows, each with its device at the same index.
+fn nics(space: &Space) -> Vec<u32> {
+    let map = |name: &str| {
+        let data = MapData::from_pin(space.pin_dir().join("v1").join(name)).unwrap();
+        Map::from_map_data(data).unwrap()
+    };
+    let nics: Array<_, Nic> = map("NICS").try_into().unwrap();
+    let devices: DevMap<_> = map("DEVICES").try_into().unwrap();
+    let there = (0..limits::NICS as u32).filter_map(|index| {
+        let ifindex = nics.get(&index, 0).unwrap().ifindex;
+        // An empty place of a DEVMAP is no key.
+        assert_eq!(devices.get(index, 0).map_or(0, |device| device.if_index), ifindex);
+        (ifindex != 0).then_some(ifindex)
+    });
+    there.collect()
+}
+
 #[test]
 fn nics_come_and_go_between_starts() {
     let space = Space::enter();
@@ -89,6 +108,7 @@ fn nics_come_and_go_between_starts() {
     drop(KernelDatapath::open(&space.options(&["eth1"])).unwrap());
     assert_eq!(program("eth0"), 0, "named no more");
     assert_ne!(program("eth1"), 0);
+    assert_eq!(nics(&space), [link("eth1").ifindex]);
 
     // The same name, another NIC: its link is attached to nothing.
     delete("eth1");
@@ -97,6 +117,9 @@ fn nics_come_and_go_between_starts() {
     assert_ne!(program("eth1"), 0);
     assert_eq!(datapath.attached()[1].ifindex, link("eth1").ifindex);
     assert_eq!(fs::read_dir(space.pin_dir().join("v1/links")).unwrap().count(), 2);
+    let mut both = [link("eth0").ifindex, link("eth1").ifindex];
+    both.sort_by_key(|ifindex| ifindex % 64);
+    assert_eq!(nics(&space), both);
 }
 
 #[test]
@@ -164,6 +187,14 @@ fn a_driver_without_xdp_is_refused_or_served_in_generic_mode() {
     let datapath = KernelDatapath::open(&options).unwrap();
     let modes: Vec<_> = datapath.attached().iter().map(|nic| nic.mode).collect();
     assert_eq!(modes, ["native", "generic"]);
+    drop(datapath);
+
+    // The other way about: what cannot be changed stays as it is.
+    options.xdp = XdpMode::Native;
+    assert!(refusal(&options).starts_with("lo: cannot attach in driver mode: the driver has no XDP"));
+    assert_eq!(link("lo").xdp.unwrap().mode, "generic");
+    options.xdp = XdpMode::Auto;
+    assert!(KernelDatapath::open(&options).unwrap().adopted());
 }
 
 #[test]

@@ -1,8 +1,14 @@
 //! What is written to the pinned maps is what a later controller finds there. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod space;
 
-use std::{net::Ipv4Addr, process::Command, thread, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::{
@@ -265,8 +271,11 @@ fn open_and_wait() {
 fn a_start_that_is_killed_is_recovered() {
     let space = Space::enter();
     veth("eth0", "peer0");
+    let begin = Instant::now();
+    KernelDatapath::open(&space.options(&["eth0"])).unwrap().detach().unwrap();
+    let whole = begin.elapsed();
     let (mut begun, mut complete) = (0, 0);
-    for turn in 0..24 {
+    for turn in 0..12 {
         // Born in this thread's namespaces.
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "open_and_wait", "--ignored", "--test-threads=1"])
@@ -274,13 +283,14 @@ fn a_start_that_is_killed_is_recovered() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        // Kills at all stages: from before the first map until after the last link.
-        let deadline = Duration::from_millis(turn * 5);
         let pins = space.pin_dir().join("v1");
+        let patience = Instant::now() + Duration::from_secs(20);
         while !pins.exists() {
+            assert!(Instant::now() < patience, "the child makes no pins: {:?}", child.try_wait());
             thread::sleep(Duration::from_micros(200));
         }
-        thread::sleep(deadline);
+        // At all stages: from before the first map until after the last link.
+        thread::sleep(whole * turn / 6);
         child.kill().unwrap();
         child.wait().unwrap();
         begun += 1;

@@ -1,11 +1,12 @@
 //! Routes, neighbours and their changes, over a wire between two namespaces. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod space;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, thread, time::Duration};
 
 use lb_userspace::net::{Netlink, NextHop};
-use rtnetlink::RouteMessageBuilder;
+use rtnetlink::{RouteMessageBuilder, packet_route::neighbour::NeighbourState};
 use space::{Elsewhere, Space, add_address, link, netlink, run, set_mac, set_up, veth};
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
@@ -38,8 +39,20 @@ async fn becomes(netlink: &Netlink, to: &str, wanted: NextHop) {
     panic!("{to}: {:?}, not {wanted:?}", netlink.next_hop(address(to)).await.unwrap());
 }
 
+/// What the kernel says of a neighbour that it checks, said by us.
+fn check(ifindex: u32, mac: [u8; 6], state: NeighbourState) {
+    let act = move || {
+        netlink(|handle| async move {
+            let entry = handle.neighbours().add(ifindex, address("10.0.0.2").into());
+            entry.link_layer_address(&mac).state(state).replace().execute().await
+        });
+    };
+    thread::spawn(act).join().unwrap();
+}
+
 async fn quiet(changes: &mut Receiver<()>) {
-    while timeout(Duration::from_millis(300), changes.recv()).await.is_ok() {}
+    // The kernel tells of a link's state up to a second later (linkwatch).
+    while timeout(Duration::from_millis(1200), changes.recv()).await.is_ok() {}
 }
 
 #[test]
@@ -95,11 +108,11 @@ fn changes_are_told_and_mere_checks_are_not() {
 
         // The neighbour gets another Ethernet address and answers with it.
         let mac = [2, 0, 0, 0, 0, 9];
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| neighbour.within(|| set_mac("peer0", mac)));
         });
         quiet(&mut changes).await;
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 neighbour.within(|| std::net::UdpSocket::bind("10.0.0.2:0").unwrap().send_to(b"x", "10.0.0.1:9"))
             });
@@ -109,10 +122,12 @@ fn changes_are_told_and_mere_checks_are_not() {
         quiet(&mut changes).await;
 
         // The kernel checks a neighbour that it knows: nothing changes.
-        netlink.resolve(ifindex, address("10.0.0.2")).await.unwrap();
+        for state in [NeighbourState::Reachable, NeighbourState::Stale] {
+            check(ifindex, mac, state);
+        }
         assert!(timeout(Duration::from_secs(1), changes.recv()).await.is_err(), "a check is no news");
 
-        std::thread::spawn(|| add_address("lo", "203.0.113.10", 32)).join().unwrap();
+        thread::spawn(|| add_address("lo", "203.0.113.10", 32)).join().unwrap();
         timeout(Duration::from_secs(5), changes.recv()).await.expect("a word of the address").unwrap();
         assert!(netlink.locals().await.unwrap().contains(&address("203.0.113.10")));
     });

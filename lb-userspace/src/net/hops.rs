@@ -43,6 +43,10 @@ impl Netlink {
 
     /// Asks the kernel to find a neighbour, as if it had a packet for it. Does not wait for the answer.
     pub async fn resolve(&self, ifindex: u32, neighbour: Ipv4Addr) -> Result<()> {
+        // From 5.16 on, USE takes the permanence from an entry that an operator made (__neigh_update).
+        if self.neighbour(ifindex, neighbour).await?.is_some() {
+            return Ok(());
+        }
         let request = self.handle().neighbours().add(ifindex, neighbour.into());
         // A state would be taken as known; NONE with USE sends the kernel's own probe (neighbour(7), NTF_USE).
         let request = request.state(NeighbourState::None).flags(NeighbourFlags::Use).replace();

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     OpenError,
-    bpffs::Pinboard,
+    board::Pinboard,
     links::{self, Pinned},
     permit, pins,
 };
@@ -16,7 +16,7 @@ use super::{
 pub fn detach(pin_dir: &Path) -> Result<bool, OpenError> {
     permit::check()?;
     let Some(board) = Pinboard::existing(pin_dir)? else { return Ok(false) };
-    let was_there = !pins::names(board.path())?.is_empty();
+    let was_there = !pins::layouts(board.path())?.is_empty();
     take_away(board)?;
     Ok(was_there)
 }

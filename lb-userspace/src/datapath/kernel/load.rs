@@ -3,7 +3,7 @@
 use std::{fs, io, io::Read as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, programs::ProgramError};
 use lb_common::{LAYOUT, Settings, limits};
 
 use super::{OpenError, clock::Timeouts, driver, pins, program};
@@ -45,9 +45,23 @@ pub(super) fn load(layout: &Path, settings: &Settings, timeouts: &Timeouts) -> R
     // The object is asked too: what it made must be what later versions will compare with.
     pins::compare(layout, settings.flow_sets).context("the BPF object's maps are not those of this version")?;
     for name in [driver::PROGRAM, CLOCK] {
-        program(&mut object, name)?.load().with_context(|| format!("the kernel refuses the program {name}"))?;
+        program(&mut object, name)?
+            .load()
+            .map_err(refusal)
+            .with_context(|| format!("the kernel refuses the program {name}"))?;
     }
     Ok(object)
+}
+
+/// The verifier's last words; all of them, thousands of lines, go to the log.
+fn refusal(error: ProgramError) -> anyhow::Error {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return error.into() };
+    let said = verifier_log.to_string();
+    log::debug!("the verifier says:\n{said}");
+    // The very last line counts instructions.
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines.iter().rev().find(|line| !line.starts_with("processed ")).copied().unwrap_or("nothing");
+    anyhow::Error::from(io_error).context(format!("its verifier says: {}", last.trim()))
 }
 
 /// What kind of failure this is: EPERM, with all capabilities there, is the kernel's policy.

@@ -14,7 +14,7 @@ use super::{filter::Filter, flows::Flows};
 use crate::datapath::ServiceId;
 
 /// Counters in `REASONS`: room for more reasons without another layout.
-pub(super) const REASON_PLACES: usize = 32;
+pub(super) const REASON_PLACES: usize = 64;
 const _: () = assert!(Reason::COUNT <= REASON_PLACES);
 
 type SmallTable = [u16; slots::SMALL_ELEMENT];

@@ -5,6 +5,7 @@
 //! place of the one before it at one instant. Nothing here decides what is served.
 
 mod attach;
+mod board;
 mod bpffs;
 mod clock;
 mod detach;
@@ -27,7 +28,7 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
 use lb_common::{BackendId, Endpoint, LAYOUT, Reason, Service, Settings, Traffic, limits};
 
-use self::{bpffs::Pinboard, clock::Timeouts, maps::Maps};
+use self::{board::Pinboard, clock::Timeouts, maps::Maps};
 pub use self::{detach::detach, error::OpenError};
 use super::{Attached, Datapath, FlowCounts, Snapshot, Step};
 use crate::model::XdpMode;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use anyhow::Result;
-use lb_common::{Address4, Endpoint, Service, Vip, filter, limits};
+use lb_common::{Address4, Endpoint, Port, Service, Vip, filter, limits};
 
 use super::maps::{Maps, forget};
 use crate::datapath::{Snapshot, Step};
@@ -30,10 +30,12 @@ impl Maps {
                 Ok(())
             }
             Step::WithdrawService(endpoint) => {
-                if services.remove(endpoint).is_none() {
+                if !services.contains_key(endpoint) {
                     return Ok(());
                 }
-                self.withdraw(endpoint, services)
+                self.withdraw(endpoint, services)?;
+                services.remove(endpoint);
+                Ok(())
             }
             Step::RemoveEndpoint(endpoint) => {
                 if self.endpoints.get(endpoint, 0).is_err() {
@@ -48,8 +50,8 @@ impl Maps {
     }
 
     /// The filter, then the VIP, then the service: each is there before what needs it.
-    fn publish(&mut self, endpoint: &Endpoint, service: &Service, others: &BTreeMap<Endpoint, Service>) -> Result<()> {
-        if !others.contains_key(endpoint) {
+    fn publish(&mut self, endpoint: &Endpoint, service: &Service, there: &BTreeMap<Endpoint, Service>) -> Result<()> {
+        if !there.contains_key(endpoint) {
             self.filter.add(endpoint.address, filter::VIP)?;
             self.vips.insert(endpoint.address, Vip { protocols: Vip::TCP }, 0)?;
         }
@@ -57,9 +59,9 @@ impl Maps {
     }
 
     /// The same backwards.
-    fn withdraw(&mut self, endpoint: &Endpoint, others: &BTreeMap<Endpoint, Service>) -> Result<()> {
+    fn withdraw(&mut self, endpoint: &Endpoint, there: &BTreeMap<Endpoint, Service>) -> Result<()> {
         forget(&mut self.services, endpoint)?;
-        if !others.keys().any(|other| other.address == endpoint.address) {
+        if on(there, endpoint.address).all(|other| other == endpoint) {
             forget(&mut self.vips, &endpoint.address)?;
         }
         self.filter.remove(endpoint.address, filter::VIP)
@@ -76,7 +78,7 @@ impl Maps {
             self.vips.insert(endpoint.address, Vip { protocols: Vip::TCP }, 0)?;
         }
         let vips: Vec<Address4> = self.vips.keys().collect::<Result<_, _>>()?;
-        for vip in vips.iter().filter(|vip| !services.keys().any(|endpoint| endpoint.address == **vip)) {
+        for vip in vips.iter().filter(|vip| on(&services, **vip).next().is_none()) {
             forget(&mut self.vips, vip)?;
         }
         Ok(services)
@@ -110,4 +112,10 @@ impl Maps {
         }
         Ok(snapshot)
     }
+}
+
+/// What is served on an address: endpoints are ordered by it.
+fn on(services: &BTreeMap<Endpoint, Service>, address: Address4) -> impl Iterator<Item = &Endpoint> {
+    let first = Endpoint { address, port: Port([0; 2]), protocol: 0, zero: 0 };
+    services.range(first..).map(|(endpoint, _)| endpoint).take_while(move |endpoint| endpoint.address == address)
 }

@@ -1,0 +1,176 @@
+//! From octets to a packet that may be ours. Nothing is changed here.
+
+use lb_common::{Address4, Endpoint, Mac, Port, Reason, filter, protocol};
+
+use super::{
+    frame::Frame,
+    header::{self, Ethernet, Ipv4, L3, Network4, PLAIN_IPV4, Prefix4, Tcp},
+    table::Tables,
+    verifier::masked,
+};
+
+/// A TCP packet to or from an address that may be a VIP's or a backend's.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    /// Who sent it.
+    pub source: Endpoint,
+    /// Who it is for.
+    pub target: Endpoint,
+    /// Who handed it to us.
+    pub from: Mac,
+    /// What the filter says of the addresses: [`TO_VIP`], [`FROM_BACKEND`], [`TO_BACKEND`].
+    pub hints: u8,
+    /// TCP flags.
+    pub flags: u8,
+    /// Where the TCP header starts: at most 14 + 60.
+    pub l4: u8,
+    /// Octets of the IP packet, as its header says.
+    pub length: u16,
+    /// What is wrong with it, as bits in the order of [`FAULTS`]; 0 where nothing is.
+    faults: u8,
+}
+
+/// The packet may be for a VIP.
+pub const TO_VIP: u8 = 1;
+/// The packet may be from a backend.
+pub const FROM_BACKEND: u8 = 2;
+/// The packet may be for a backend.
+pub const TO_BACKEND: u8 = 4;
+
+/// What can be wrong with a packet, by the bit of `faults`; the lowest is told.
+const FAULTS: [Reason; 4] = [Reason::Truncated, Reason::BadHeader, Reason::Fragment, Reason::TtlExpired];
+
+impl Packet {
+    /// Why it must not be forwarded, should it turn out to be ours.
+    #[inline(always)]
+    pub fn sound(&self) -> Result<(), Reason> {
+        if self.faults == 0 {
+            return Ok(());
+        }
+        for (bit, reason) in FAULTS.into_iter().enumerate() {
+            if self.faults & (1 << bit) != 0 {
+                return Err(reason);
+            }
+        }
+        Err(Reason::Inconsistent)
+    }
+
+    /// The client opens a connection with it.
+    #[inline(always)]
+    pub fn opens(&self) -> bool {
+        self.flags & (header::SYN | header::ACK | header::RST) == header::SYN
+    }
+
+    /// It can take a flow in: neither RST nor FIN nor SYN-ACK.
+    #[inline(always)]
+    pub fn founds(&self) -> bool {
+        self.opens() || self.flags & (header::SYN | header::RST | header::FIN) == 0
+    }
+}
+
+/// The packet at hand, or why it is none of ours.
+#[inline(always)]
+pub fn parse<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Packet, Reason> {
+    let length = frame.length();
+    if let Some(prefix) = frame.view::<Prefix4>(0) {
+        if prefix.ethernet.kind != header::IPV4 {
+            return Err(Reason::Foreign);
+        }
+        let hints = hints(&prefix.ip, tables)?;
+        if prefix.ip.version_length == PLAIN_IPV4 && prefix.ip.fragment_bits() == 0 {
+            return Ok(packet(&prefix.ethernet, &prefix.ip, &prefix.tcp, hints, L3 + 20, length));
+        }
+    }
+    unusual(frame, tables, length)
+}
+
+/// What the filter says of both addresses; most packets that are not ours end here.
+#[inline(always)]
+fn hints<T: Tables>(ip: &Ipv4, tables: &T) -> Result<u8, Reason> {
+    let (source, target) = (tables.filter(ip.source), tables.filter(ip.target));
+    // VIP 1 → TO_VIP 1; BACKEND 2 → FROM_BACKEND 2 or TO_BACKEND 4.
+    let hints = (target & filter::VIP) | (source & filter::BACKEND) | ((target & filter::BACKEND) << 1);
+    if hints == 0 || ip.protocol != protocol::TCP {
+        return Err(Reason::Foreign);
+    }
+    Ok(hints)
+}
+
+/// The packet whose headers these are, with whatever is wrong with it.
+#[inline(always)]
+fn packet(ethernet: &Ethernet, ip: &Ipv4, tcp: &Tcp, hints: u8, l4: usize, frame_length: usize) -> Packet {
+    let length = u16::from_be_bytes(ip.length.0);
+    let header = ((tcp.offset >> 4) as usize) << 2;
+    let end = L3.wrapping_add(length as usize);
+    // Bits, not branches: four branches here are sixteen times the paths for the verifier after them.
+    let faults = below(frame_length, end)
+        | (below(header, 20) | below(end, l4.wrapping_add(header))) << 1
+        | below(0, ip.fragment_bits()) << 2
+        | below(ip.ttl as usize, 2) << 3;
+    let (source, target) = endpoints(ip, tcp.ports.source, tcp.ports.target);
+    Packet { source, target, from: ethernet.source, hints, flags: tcp.flags, l4: l4 as u8, length, faults }
+}
+
+/// 1 where `a < b`, else 0, for numbers below 2⁶³.
+#[inline(always)]
+fn below(a: usize, b: usize) -> u8 {
+    masked::<1>((a as u64).wrapping_sub(b as u64) >> 63) as u8
+}
+
+#[inline(always)]
+fn endpoints(ip: &Ipv4, source: Port, target: Port) -> (Endpoint, Endpoint) {
+    (Endpoint::tcp(ip.source, source), Endpoint::tcp(ip.target, target))
+}
+
+/// Options, fragments, headers that cannot be, and frames too short for Ethernet, IPv4 and TCP.
+#[inline(always)]
+fn unusual<F: Frame, T: Tables>(frame: &mut F, tables: &T, length: usize) -> Result<Packet, Reason> {
+    // Without whole addresses nobody can say whose it is; the kernel drops such a stump.
+    let network = *frame.view::<Network4>(0).ok_or(Reason::Foreign)?;
+    if network.ethernet.kind != header::IPV4 {
+        return Err(Reason::Foreign);
+    }
+    let ip = &network.ip;
+    let hints = hints(ip, tables)?;
+    let words = (ip.version_length & 15) as usize;
+    if ip.version_length >> 4 != 4 || words < 5 {
+        return portless(tables, ip.target, Reason::BadHeader);
+    }
+    if ip.is_later_fragment() {
+        return portless(tables, ip.target, Reason::Fragment);
+    }
+    // RFC 791: the header is as long as it says, in words of four octets.
+    let l4 = L3.wrapping_add(words << 2);
+    match frame.view::<Tcp>(l4) {
+        Some(tcp) => Ok(packet(&network.ethernet, ip, tcp, hints, l4, length)),
+        None => stub(frame, tables, &network, hints, l4),
+    }
+}
+
+/// A packet whose TCP header is not whole: it has an owner as long as its ports are there.
+#[inline(always)]
+fn stub<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    network: &Network4,
+    hints: u8,
+    l4: usize,
+) -> Result<Packet, Reason> {
+    let Some(ports) = frame.view::<header::Ports>(l4) else {
+        return portless(tables, network.ip.target, Reason::Truncated);
+    };
+    let (source, target) = endpoints(&network.ip, ports.source, ports.target);
+    // As if it were a RST: such a packet founds no flow and gets no answer.
+    let flags = header::RST;
+    let from = network.ethernet.source;
+    Ok(Packet { source, target, from, hints, flags, l4: l4 as u8, length: 0, faults: 1 })
+}
+
+/// A TCP packet without ports: ours as soon as a TCP service stands on the address.
+#[inline(always)]
+fn portless<T: Tables>(tables: &T, target: Address4, reason: Reason) -> Result<Packet, Reason> {
+    match tables.vip(target) {
+        Some(vip) if vip.protocols & lb_common::Vip::TCP != 0 => Err(reason),
+        _ => Err(Reason::Foreign),
+    }
+}
