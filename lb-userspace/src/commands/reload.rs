@@ -3,7 +3,7 @@
 use super::{check::BAD_CONFIG, read};
 use crate::{
     cli::Places,
-    observe::{Request, client, client::Refusal, documents::Reloaded},
+    observe::{FAILED, Request, client, client::Refusal, documents::Reloaded},
 };
 
 /// Has the running balancer read its file, and waits until it is in force.
@@ -12,6 +12,9 @@ pub(super) fn reload(places: &Places, json: bool) -> Result<String, Refusal> {
     let reloaded: Reloaded = read(document.clone())?;
     if let Some(fault) = reloaded.fault {
         return Err(Refusal { text: format!("the file changes nothing:\n{fault}"), code: BAD_CONFIG });
+    }
+    if let Some(text) = reloaded.failed {
+        return Err(Refusal { text, code: FAILED });
     }
     if json {
         return Ok(format!("{document}\n"));

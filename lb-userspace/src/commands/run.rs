@@ -5,8 +5,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
     io::Write as _,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -197,6 +205,20 @@ fn say_ready<D: Datapath>(controller: &Controller<D>) {
     println!("tidegate {} ready: {services} on {}", env!("CARGO_PKG_VERSION"), nics.join(", "));
     let _ = std::io::stdout().flush();
     log::info!("ready: {services} on {}", nics.join(", "));
+    if let Some(address) = std::env::var_os("NOTIFY_SOCKET")
+        && let Err(error) = notify(&address)
+    {
+        log::warn!("cannot tell the service manager that we serve: {error}");
+    }
+}
+
+/// Tells systemd, where it is asked for (sd_notify(3)); a name with `@` is an abstract socket's.
+fn notify(address: &OsStr) -> std::io::Result<()> {
+    let address = match address.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(address)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }
 
 /// HUP reads the file, TERM and INT stop.
@@ -239,4 +261,25 @@ async fn look_at_ground(interfaces: Vec<String>, events: mpsc::Sender<Event>) {
 
 fn failed(text: String) -> Refusal {
     Refusal { text, code: FAILED }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_manager_hears_of_it_by_path_and_by_abstract_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let name = format!("tidegate-test-{}", std::process::id());
+        let by_path = UnixDatagram::bind(&path).unwrap();
+        let abstract_name = SocketAddr::from_abstract_name(&name).unwrap();
+        let by_name = UnixDatagram::bind_addr(&abstract_name).unwrap();
+        for (address, socket) in [(path.into_os_string(), by_path), (format!("@{name}").into(), by_name)] {
+            notify(&address).unwrap();
+            let mut text = [0; 16];
+            let length = socket.recv(&mut text).unwrap();
+            assert_eq!(&text[..length], b"READY=1");
+        }
+    }
 }

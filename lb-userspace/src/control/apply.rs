@@ -218,7 +218,8 @@ impl<D: Datapath> Controller<D> {
         for waiting in done {
             let faults = self.faults();
             let (fault, needs_restart) = (file.fault.clone(), file.needs_restart.clone());
-            let _ = waiting.done.send(Reloaded { fault, needs_restart, faults });
+            let failed = self.trouble.as_ref().map(|trouble| trouble.text.clone());
+            let _ = waiting.done.send(Reloaded { fault, failed, needs_restart, faults });
         }
         self.waiting = waiting;
     }

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     net::Ipv4Addr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -97,10 +97,12 @@ impl Way {
     }
 }
 
-/// Asks again at least this often, for neighbours that were silent.
+/// Asks again this often for ways that are not whole, because neighbours were silent.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Changes come in bursts: a NIC that goes down takes its routes and neighbours along.
 const BURST: Duration = Duration::from_millis(20);
+/// The pause between two looks is at least so many times what a look takes.
+const CALM: u32 = 5;
 /// Questions to the kernel at one time.
 const AT_ONCE: usize = 16;
 
@@ -111,46 +113,158 @@ pub async fn follow<N: Network>(
     events: mpsc::Sender<Event>,
 ) {
     let mut changes = network.changes();
-    let mut last = None;
+    let mut last: Option<Result<Surroundings, String>> = None;
+    let mut is_all_new = true;
     loop {
         let wanted = addresses.borrow_and_update().clone();
-        let found = look(&*network, &wanted).await.map_err(|error| format!("{error:#}"));
-        let again = match &found {
-            Ok(found) => found.hops.values().any(|hop| !matches!(hop, NextHop::Known { .. })),
-            Err(_) => true,
-        };
+        let start = Instant::now();
+        let known = last.as_ref().and_then(|last| last.as_ref().ok()).filter(|_| !is_all_new);
+        let found = look(&*network, &wanted, known).await.map_err(|error| format!("{error:#}"));
+        let pause = BURST.max(start.elapsed() * CALM);
+        let is_whole = found.as_ref().is_ok_and(|found| wanted.iter().all(|address| found.is_whole(*address)));
         if last.as_ref() != Some(&found) {
             if events.send(Event::Surroundings(found.clone())).await.is_err() {
                 return;
             }
             last = Some(found);
         }
-        tokio::select! {
-            changed = addresses.changed() => if changed.is_err() { return },
-            Some(()) = changes.recv() => {
-                time::sleep(BURST).await;
-                while changes.try_recv().is_ok() {}
+        is_all_new = tokio::select! {
+            changed = addresses.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                false
             }
-            () = time::sleep(AGAIN), if again => {}
-        }
+            Some(()) = changes.recv() => {
+                time::sleep(pause).await;
+                while changes.try_recv().is_ok() {}
+                true
+            }
+            () = time::sleep(AGAIN.max(pause)), if !is_whole => false,
+        };
     }
 }
 
-/// Asks for everything once.
-async fn look<N: Network>(network: &N, addresses: &BTreeSet<Ipv4Addr>) -> Result<Surroundings> {
+impl Surroundings {
+    fn is_whole(&self, address: Ipv4Addr) -> bool {
+        matches!(self.hops.get(&address), Some(NextHop::Known { .. }))
+    }
+}
+
+/// Asks for everything, or, where something is `known`, for what is not whole in it.
+async fn look<N: Network>(
+    network: &N,
+    addresses: &BTreeSet<Ipv4Addr>,
+    known: Option<&Surroundings>,
+) -> Result<Surroundings> {
     let (locals, names) = (network.locals().await?, network.names().await?);
-    let mut answers = stream::iter(addresses.iter().copied())
-        .map(async |address| (address, network.next_hop(address).await))
-        .buffer_unordered(AT_ONCE);
     let mut found = Surroundings { locals, names, hops: BTreeMap::new() };
-    while let Some((address, hop)) = answers.next().await {
-        let hop = hop?;
-        if let NextHop::Unresolved { ifindex, neighbour } = hop
-            && let Err(error) = network.resolve(ifindex, neighbour).await
-        {
-            log::debug!("cannot ask for {neighbour}: {error:#}");
+    let mut open = Vec::new();
+    for address in addresses {
+        match known.filter(|known| known.is_whole(*address)).and_then(|known| known.hops.get(address)) {
+            Some(hop) => drop(found.hops.insert(*address, hop.clone())),
+            None => open.push(*address),
         }
-        found.hops.insert(address, hop);
+    }
+    let mut answers =
+        stream::iter(open).map(async |address| (address, network.next_hop(address).await)).buffer_unordered(AT_ONCE);
+    while let Some((address, hop)) = answers.next().await {
+        match hop {
+            Ok(hop) => {
+                if let NextHop::Unresolved { ifindex, neighbour } = hop
+                    && let Err(error) = network.resolve(ifindex, neighbour).await
+                {
+                    log::debug!("cannot ask for {neighbour}: {error:#}");
+                }
+                found.hops.insert(address, hop);
+            }
+            // One question that failed says nothing of the others: its way stays as the maps have it.
+            Err(error) => log::warn!("cannot ask for the way to {address}: {error:#}"),
+        }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    const ONE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const TWO: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const KNOWN: NextHop = NextHop::Known { ifindex: 2, mac: [2; 6] };
+
+    /// Ways that the test sets, and who was asked for.
+    #[derive(Default)]
+    struct Set {
+        ways: Mutex<BTreeMap<Ipv4Addr, NextHop>>,
+        asked: Mutex<Vec<Ipv4Addr>>,
+        resolved: Mutex<Vec<Ipv4Addr>>,
+        changes: Mutex<Option<mpsc::Receiver<()>>>,
+    }
+
+    impl Network for Set {
+        async fn next_hop(&self, address: Ipv4Addr) -> Result<NextHop> {
+            self.asked.lock().unwrap().push(address);
+            self.ways.lock().unwrap().get(&address).cloned().ok_or_else(|| anyhow::anyhow!("no buffer space"))
+        }
+
+        async fn locals(&self) -> Result<BTreeSet<Ipv4Addr>> {
+            Ok(BTreeSet::new())
+        }
+
+        async fn resolve(&self, _: u32, neighbour: Ipv4Addr) -> Result<()> {
+            self.resolved.lock().unwrap().push(neighbour);
+            Ok(())
+        }
+
+        async fn names(&self) -> Result<BTreeMap<u32, String>> {
+            Ok([(2, "eth0".to_owned()), (3, "eth1".to_owned())].into())
+        }
+
+        fn changes(&self) -> mpsc::Receiver<()> {
+            self.changes.lock().unwrap().take().unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asks_for_what_is_open_again_and_for_all_when_something_changed() {
+        let set = Arc::new(Set::default());
+        let (change, changes) = mpsc::channel(1);
+        *set.changes.lock().unwrap() = Some(changes);
+        let unresolved = NextHop::Unresolved { ifindex: 2, neighbour: TWO };
+        *set.ways.lock().unwrap() = [(ONE, KNOWN), (TWO, unresolved.clone())].into();
+        let (_addresses, wanted) = watch::channel([ONE, TWO].into());
+        let (send, mut events) = mpsc::channel(4);
+        tokio::spawn(follow(Arc::clone(&set), wanted, send));
+        let mut seen = async || match events.recv().await {
+            Some(Event::Surroundings(Ok(found))) => found.hops.into_values().collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(seen().await, [KNOWN, unresolved]);
+        assert_eq!(*set.resolved.lock().unwrap(), [TWO]);
+        set.ways.lock().unwrap().insert(TWO, KNOWN);
+        assert_eq!(seen().await, [KNOWN, KNOWN]);
+        assert_eq!(*set.asked.lock().unwrap(), [ONE, TWO, TWO], "who is known is not asked for again");
+        // One that cannot be asked for leaves the others as they are.
+        set.ways.lock().unwrap().insert(ONE, NextHop::NoRoute);
+        set.ways.lock().unwrap().remove(&TWO);
+        change.send(()).await.unwrap();
+        assert_eq!(seen().await, [NextHop::NoRoute]);
+    }
+
+    #[test]
+    fn a_way_that_is_not_ours_says_why() {
+        let nic = Attached { name: "eth0".into(), ifindex: 2, nic: 5, mac: [0; 6], mode: "native" };
+        let found = Surroundings {
+            locals: [ONE].into(),
+            hops: [(TWO, NextHop::Known { ifindex: 3, mac: [3; 6] })].into(),
+            names: [(3, "eth1".to_owned())].into(),
+        };
+        let way = |address| found.way(address, std::slice::from_ref(&nic));
+        assert!(matches!(way(ONE), Way::None(why) if why.contains("the gateway itself")));
+        assert!(matches!(way(TWO), Way::None(why) if why.contains("eth1, which is not attached")));
+        assert_eq!(way(Ipv4Addr::new(10, 0, 0, 3)), Way::Unknown);
+    }
 }

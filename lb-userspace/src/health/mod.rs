@@ -151,7 +151,7 @@ impl Health {
 
     /// Whether it would be down if its silence had a witness.
     pub fn is_held(&self, rules: Rules) -> bool {
-        self.is_up() && self.run >= rules.fall.get()
+        self.is_up() && self.run >= rules.fall.get() && self.silence != Silence::None
     }
 
     /// Another backend answered: the network works.

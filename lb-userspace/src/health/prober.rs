@@ -27,6 +27,10 @@ use super::Outcome;
 /// Probes that may be under way at one time: a thousand file descriptors are what a process has by default.
 pub const AT_ONCE: usize = 512;
 
+/// Between the first probes of two backends: a thousand take 50 ms. All in one instant would overrun the
+/// listen queue of a host that has many of them.
+const PACE: Duration = Duration::from_micros(50);
+
 /// A backend of a service, by the service's name and its own address.
 pub type Key = (Arc<str>, SocketAddrV4);
 
@@ -68,8 +72,9 @@ pub async fn probe(mut targets: watch::Receiver<BTreeMap<Key, Target>>, found: m
                     return;
                 }
                 let new = targets.borrow_and_update().clone();
-                for key in new.keys().filter(|key| !current.contains_key(*key)) {
-                    queue.push(Instant::now(), key.clone(), true);
+                let fresh = new.keys().filter(|key| !current.contains_key(*key));
+                for (key, number) in fresh.zip(0..) {
+                    queue.push(Instant::now() + PACE * number, key.clone(), true);
                 }
                 current = new;
             }

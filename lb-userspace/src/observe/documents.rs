@@ -169,8 +169,10 @@ pub struct Count {
 /// What came of `reload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Why the file is not in force.
+    /// Why the file is not in force: it is bad.
     pub fault: Option<String>,
+    /// Why the file is not in force although it is good: the packet path did not take it. It is tried again.
+    pub failed: Option<String>,
     /// What of it is not in force until the controller is restarted.
     pub needs_restart: Vec<String>,
     /// What is wrong although the file is good.

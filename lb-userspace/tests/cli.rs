@@ -1,0 +1,69 @@
+//! The binary's answers where there is nothing to talk to: exit codes and sentences. Needs no root.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+/// Runs `tidegate` with places of its own in `directory`.
+fn tidegate(directory: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(arguments)
+        .arg("--socket")
+        .arg(directory.join("admin.sock"))
+        .arg("--pin-dir")
+        .arg(directory.join("pins"))
+        .arg("--state-dir")
+        .arg(directory.join("state"))
+        .args(["--http", "none"])
+        .output()
+        .unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn without_a_running_balancer_the_code_is_69() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [&["status"][..], &["status", "--json"], &["services"], &["backends", "web"], &["reload"]] {
+        let (code, out, error) = tidegate(directory.path(), arguments);
+        assert_eq!((code, out.as_str()), (Some(69), ""), "{arguments:?}");
+        assert!(error.starts_with("tidegate: no balancer is running behind"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_bad_or_missing_or_names_no_interface_is_78() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("f.yaml");
+    let run = || tidegate(directory.path(), &["run", "--config", file.to_str().unwrap()]);
+    let (code, out, error) = run();
+    assert_eq!((code, out.as_str()), (Some(78), ""));
+    assert!(error.contains("f.yaml"), "{error}");
+    fs::write(&file, "version: 1\nservices: 7\n").unwrap();
+    let (code, _, error) = run();
+    assert_eq!(code, Some(78));
+    assert!(error.contains("f.yaml:2:11"), "{error}");
+    fs::write(&file, "version: 1\nservices:\n  web: {listen: 203.0.113.10:80, backends: [10.0.1.1]}\n").unwrap();
+    let (code, _, error) = run();
+    assert_eq!(code, Some(78));
+    assert!(error.contains("--iface"), "{error}");
+    let (code, out, _) = tidegate(directory.path(), &["check", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn a_wrong_command_line_is_2_and_help_is_0() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [&["status", "--jsno"][..], &["stats"], &["run", "--xdp", "fast"], &[]] {
+        let (code, out, error) = tidegate(directory.path(), arguments);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}: {error}");
+    }
+    let (code, out, _) = tidegate(directory.path(), &["--help"]);
+    assert_eq!(code, Some(0));
+    for command in ["run", "check", "reload", "status", "services", "backends", "detach"] {
+        assert!(out.contains(&format!("\n  {command} ")), "{command} is missing in\n{out}");
+    }
+}
