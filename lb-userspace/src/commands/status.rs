@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use lb_common::Reason;
+
 use super::table::counted;
 use crate::observe::documents::Status;
 
@@ -24,6 +26,11 @@ pub(super) fn text(status: &Status) -> String {
     states.extend((backends.drain > 0).then(|| format!("{} draining", backends.drain)));
     line("backends", states.join(", "));
     line("flows", format!("{} of {}, {} half open", flows.live, flows.max, flows.half_open));
+    // In the order of the README's table; what never happened is not worth a line.
+    let seen = Reason::ALL.iter().filter_map(|reason| Some((reason.label(), *status.packets.get(reason.label())?)));
+    let seen: Vec<String> =
+        seen.filter(|(_, count)| *count > 0).map(|(label, count)| format!("{count} {label}")).collect();
+    line("packets", if seen.is_empty() { "none yet".to_owned() } else { seen.join(", ") });
     let mut faults: Vec<&str> = status.config.fault.iter().map(String::as_str).collect();
     faults.extend(status.faults.iter().chain(&status.config.needs_restart).map(String::as_str));
     if !faults.is_empty() {

@@ -41,7 +41,7 @@ impl<D: Datapath> Controller<D> {
         self.stale |= self.awaited.is_some_and(|until| until <= now.at);
         self.awaited = self.roster.wakes_at(now);
         self.watch_hold(now);
-        self.sweep_for_rest(now);
+        self.sweep_when_due(now);
         if self.is_due(now) {
             self.replan(now);
         }
@@ -59,9 +59,9 @@ impl<D: Datapath> Controller<D> {
         let trouble = self.trouble.as_ref().map(|trouble| trouble.again);
         let hold = self.hold.is_some().then(|| now.at + LOOK);
         let short = (!self.short.is_empty()).then(|| now.at + LOOK);
-        let rests = [self.rests.sweep_at(), self.rests.forget_at(&self.have)].into_iter().flatten().min();
+        let rests = self.rests.forget_at(&self.have).map_or(self.rests.sweep_at(), |at| at.min(self.rests.sweep_at()));
         // Whatever cannot be done because of trouble is not due before it.
-        let rests = rests.map(|at| trouble.map_or(at, |again| at.max(again)));
+        let rests = Some(trouble.map_or(rests, |again| rests.max(again)));
         [trouble, hold, short, rests, self.roster.wakes_at(now)].into_iter().flatten().min()
     }
 
@@ -142,10 +142,10 @@ impl<D: Datapath> Controller<D> {
         self.astray = astray;
     }
 
-    /// Sweeps the flow table for backends that drain, when that is due.
-    fn sweep_for_rest(&mut self, now: Now) {
+    /// Sweeps the flow table, for backends that drain and for places of flows that are over, when that is due.
+    fn sweep_when_due(&mut self, now: Now) {
         let blocked = self.trouble.as_ref().is_some_and(|trouble| trouble.again > now.at);
-        if blocked || self.rests.sweep_at().is_none_or(|at| at > now.at) {
+        if blocked || self.rests.sweep_at() > now.at {
             return;
         }
         match self.datapath.flows() {

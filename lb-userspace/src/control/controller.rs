@@ -118,7 +118,7 @@ impl<D: Datapath> Controller<D> {
             roster: Roster::default(),
             surroundings: None,
             tables: Tables::default(),
-            rests: Rests::default(),
+            rests: Rests::new(now),
             hold: None,
             trouble: None,
             file: FileState::default(),

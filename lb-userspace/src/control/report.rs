@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lb_common::{BackendId, Endpoint, Traffic};
+use lb_common::{BackendId, Endpoint, Reason, Traffic};
 use serde_json::to_value;
 
 use super::{Answer, Question, controller::Controller, surroundings::Way, wish::published};
@@ -66,6 +66,8 @@ impl<D: Datapath> Controller<D> {
         for service in self.lines(None, &none) {
             add(&mut backends, &count(&service.backends));
         }
+        let reasons = self.datapath.reasons().map_err(|error| format!("cannot read counters: {error:#}"))?;
+        let packets = Reason::ALL.iter().zip(reasons).map(|(reason, count)| (reason.label().to_owned(), count));
         let interface =
             |nic: &crate::datapath::Attached| Interface { name: nic.name.clone(), mode: nic.mode.to_owned() };
         Ok(Status {
@@ -81,6 +83,7 @@ impl<D: Datapath> Controller<D> {
             },
             interfaces: self.datapath.attached().iter().map(interface).collect(),
             flows: Flows { live: flows.live, half_open: flows.half_open, max: flows.max },
+            packets: packets.collect(),
             services: self.services(),
             backends,
             faults: self.faults(),

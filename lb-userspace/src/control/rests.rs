@@ -19,20 +19,32 @@ use crate::{
 
 /// How long numbers and tables rest.
 pub(super) const REST: Duration = Duration::from_secs(1);
-/// The longest time between two sweeps for backends that drain.
+/// The longest time between two sweeps. They are due when nobody drains, too: a sweep frees the places of
+/// flows that are over.
 const SELDOM: Duration = Duration::from_secs(10);
 
 /// What rests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rests {
     backends: BTreeMap<BackendId, Now>,
     services: BTreeMap<ServiceId, Instant>,
     tables: BTreeMap<u16, Instant>,
     retire: BTreeSet<BackendId>,
-    last_sweep: Option<Instant>,
+    last_sweep: Instant,
 }
 
 impl Rests {
+    /// Nothing rests, and the first sweep is not due for a while.
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            backends: BTreeMap::new(),
+            services: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            retire: BTreeSet::new(),
+            last_sweep: now.at,
+        }
+    }
+
     /// Notes what is out of use after a plan was done whole. `before` is what the maps held before it.
     pub(super) fn note(&mut self, before: &BTreeSet<u16>, have: &Snapshot, wish: &Wish, now: Now) {
         self.backends.retain(|id, _| have.backends.contains_key(id) && !wish.members.contains(id));
@@ -51,22 +63,22 @@ impl Rests {
         self.tables.retain(|table, until| *until > now.at && !used.contains(table));
     }
 
-    /// When a sweep is due for backends that drain.
-    pub(super) fn sweep_at(&self) -> Option<Instant> {
-        let rested = self.backends.values().map(|since| since.at + REST);
-        let Some(last) = self.last_sweep else { return rested.min() };
+    /// When the next sweep is due.
+    pub(super) fn sweep_at(&self) -> Instant {
+        let last = self.last_sweep;
+        let rested = self.backends.values().map(|since| since.at + REST).filter(|at| *at > last).min();
         // Whoever has rested since the last sweep is swept for at once; the longer the others drain, the
         // less often.
-        let youngest = self.backends.values().map(|since| last.saturating_duration_since(since.at)).min()?;
-        let again = last + (youngest / 10).clamp(REST, SELDOM);
-        Some(rested.filter(|at| *at > last).min().map_or(again, |first| first.min(again)))
+        let youngest = self.backends.values().filter_map(|since| last.checked_duration_since(since.at)).min();
+        let again = last + youngest.map_or(SELDOM, |drained| (drained / 10).clamp(REST, SELDOM));
+        rested.map_or(again, |first| first.min(again))
     }
 
     /// Takes in a sweep that began at `now`, and says whether any backend can be retired by it.
     pub(super) fn swept(&mut self, flows: &FlowCounts, now: Now) -> bool {
         let rested = self.backends.iter().filter(|(_, since)| since.at + REST <= now.at);
         self.retire = rested.map(|(id, _)| *id).filter(|id| !flows.by_backend.contains_key(id)).collect();
-        self.last_sweep = Some(now.at);
+        self.last_sweep = now.at;
         !self.retire.is_empty()
     }
 
@@ -103,4 +115,19 @@ impl Rests {
 /// The large tables that services point to.
 pub(super) fn large_tables(have: &Snapshot) -> BTreeSet<u16> {
     have.services.values().filter(|service| service.slots == slots::LARGE).map(|service| service.table).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_swept_for_also_when_nobody_drains() {
+        let now = Now::read();
+        let mut rests = Rests::new(now);
+        assert_eq!(rests.sweep_at(), now.at + SELDOM);
+        let later = now.after(Duration::from_secs(30));
+        assert!(!rests.swept(&FlowCounts::default(), later));
+        assert_eq!(rests.sweep_at(), later.at + SELDOM);
+    }
 }

@@ -1,6 +1,8 @@
 //! The JSON documents of the admin API and of `--json`. Their keys are promises: more may come, none of
 //! these changes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// `status`.
@@ -20,6 +22,8 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// The flow table.
     pub flows: Flows,
+    /// Packets by how they ended, and what was noted on their way; those that never happened are 0.
+    pub packets: BTreeMap<String, u64>,
     /// Services in the file.
     pub services: usize,
     /// Backends in the file.
