@@ -1,5 +1,7 @@
 //! Backends that fail and return.
 
+use std::net::SocketAddrV4;
+
 use testkit::{Load, Server, Topology};
 
 use crate::{
@@ -79,6 +81,23 @@ fn where_all_backends_are_out_connections_are_refused_at_once_until_one_returns(
     assert!(stage.connect(0, ALT).is_err(), "the other service has no backend yet");
     stage.servers[0].restart().unwrap();
     crate::stage::until("both services serve", || stage.ask_some(ALT, 10).failures().next().is_none());
+}
+
+#[test]
+fn a_health_port_of_its_own_decides() {
+    let file = web(&[0, 1]).file().replace("tcp: {}", "tcp: {port: 9000}");
+    let topology = Topology::two_arms(2).unwrap();
+    let health = |index: u8| SocketAddrV4::new(Topology::backend_address(index), 9000);
+    let mut healths: Vec<_> =
+        (0..).zip(&topology.backends).map(|(index, host)| Server::start(host, health(index)).unwrap()).collect();
+    let stage = Stage::on(topology, &file);
+    stage.ask_all(WEB).expect_no_failure();
+    assert!(healths.iter().all(|server| server.connections() > 0 && server.requests() == 0));
+    healths[0].kill();
+    stage.until_state("backend-1", "down");
+    let report = stage.ask_all(WEB);
+    report.expect_no_failure();
+    assert_eq!(names(&report), ["backend-2"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use testkit::{Process, Room, Topology};
 
 use crate::{
     file::{WEB, web},
-    stage::{SOON, Stage, launch, serve, until},
+    stage::{SOON, Stage, launch, say, serve, until},
 };
 
 /// Panics where a refused start has left something.
@@ -71,10 +71,8 @@ fn a_program_of_somebody_else_is_named_and_left_alone() {
 #[test]
 fn the_program_of_another_tidegate_is_named_as_such() {
     let stage = Stage::two_arms(1, &web(&[0]).file());
-    let arguments = ["run", "--config", "/run/tidegate.yaml", "--iface", "eth0", "--socket", "/run/other.sock"];
-    let arguments = [&arguments[..], &["--pin-dir", "/sys/fs/bpf/other"]].concat();
-    let mut other = stage.topology.gateway.start(crate::stage::PROGRAM.as_ref(), arguments).unwrap();
-    let refused = other.wait(SOON).unwrap();
+    let other = "run --config /run/tidegate.yaml --iface eth0 --socket /run/other.sock --pin-dir /sys/fs/bpf/other";
+    let refused = say(&stage.topology.gateway, other);
     assert_eq!(refused.code(), Some(1), "{refused:?}");
     assert!(refused.stderr.contains("it is a tidegate's with other pins"), "{refused:?}");
     assert!(!fs::exists(stage.topology.gateway.room.pins_outside("other")).unwrap());

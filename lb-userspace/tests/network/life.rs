@@ -1,13 +1,13 @@
 //! The controller comes and goes; the packet path stays.
 
-use std::{fs, net::SocketAddrV4};
+use std::fs;
 
 use nix::sys::signal::Signal;
-use testkit::{Load, Pings, Topology, Traffic};
+use testkit::{Load, Pings, Report, Topology, Traffic};
 
 use crate::{
     file::{WEB, web},
-    stage::{SOON, Stage, expect_faithful, launch, names, until},
+    stage::{SOON, Stage, expect_faithful, launch, names, say, until},
 };
 
 /// Requests and long connections that go on while the controller does what it likes.
@@ -24,13 +24,14 @@ impl Burden {
         until("requests go on", || self.1.requests() >= requests && self.0.report().samples.len() >= pings);
     }
 
+    /// Nothing failed, and no connection changed its backend; the requests.
     #[track_caller]
-    fn expect_no_failure(self) {
+    fn expect_no_failure(self) -> Report {
         let (pings, requests) = (self.0.stop(), self.1.stop());
         requests.expect_no_failure();
         pings.expect_no_failure();
         expect_faithful(&pings);
-        expect_faithful(&requests);
+        requests
     }
 }
 
@@ -49,7 +50,7 @@ fn no_request_and_no_connection_fails_while_the_controller_is_stopped_and_starte
         stage.tidegate = again.start().unwrap();
     }
     burden.go_on();
-    burden.expect_no_failure();
+    expect_faithful(&burden.expect_no_failure());
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn no_request_and_no_connection_fails_while_the_controller_is_killed_and_started
         stage.tidegate = again.start().unwrap();
     }
     burden.go_on();
-    burden.expect_no_failure();
+    expect_faithful(&burden.expect_no_failure());
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn no_request_fails_through_a_restart_on_one_nic_in_generic_mode() {
     stage.tidegate.process().kill();
     stage.tidegate = again.start().unwrap();
     burden.go_on();
-    burden.expect_no_failure();
+    expect_faithful(&burden.expect_no_failure());
 }
 
 #[test]
@@ -125,31 +126,39 @@ fn a_second_instance_on_the_same_pins_is_refused_and_names_the_first() {
     let burden = Burden::on(&stage);
     let pid = stage.tidegate.process().pid();
     // Another socket, the same pins.
-    let second = stage.tidegate.launch().argument("--socket").argument("/run/second.sock");
-    let pin_dir = stage.topology.gateway.room.pins_inside("tidegate").display().to_string();
-    let arguments = ["run", "--config", "/run/tidegate.yaml", "--iface", "eth0", "--socket", "/run/second.sock"];
-    let arguments = [&arguments[..], &["--pin-dir", &pin_dir]].concat();
-    drop(second);
-    let mut second = stage.topology.gateway.start(crate::stage::PROGRAM.as_ref(), arguments).unwrap();
-    let second = second.wait(SOON).unwrap();
+    let second =
+        "run --config /run/tidegate.yaml --iface eth0 --socket /run/second.sock --pin-dir /sys/fs/bpf/tidegate";
+    let second = say(&stage.topology.gateway, second);
     assert_eq!(second.code(), Some(1), "{second:?}");
     assert!(second.stderr.contains(&format!("process {pid}")), "{second:?}");
     // The same socket as well.
     let second = stage.tidegate.launch().refused().unwrap();
     assert_eq!(second.code(), Some(1), "{second:?}");
     burden.go_on();
-    burden.expect_no_failure();
+    expect_faithful(&burden.expect_no_failure());
     assert_eq!(stage.tidegate.ask(&["status"]).unwrap()["pid"], pid);
 }
 
 #[test]
-fn two_balancers_with_pins_sockets_and_nics_of_their_own_live_side_by_side() {
-    let (first, second) = (Topology::two_arms(1).unwrap(), Topology::two_arms(1).unwrap());
-    let stages = [first, second].map(|topology| Stage::on(topology, &web(&[0]).file()));
-    for stage in &stages {
-        stage.ask_some(WEB, 20).expect_no_failure();
+fn no_request_fails_while_the_file_changes_and_the_controller_dies_in_the_middle_of_it() {
+    let files = [&[0, 1, 2][..], &[0, 2], &[1, 2, 3], &[3], &[0, 1, 2, 3]].map(|backends| web(backends).file());
+    let mut stage = Stage::two_arms(4, &files[0]);
+    let burden = Burden::on(&stage);
+    for (number, file) in files.iter().cycle().take(20).enumerate() {
+        let again = stage.tidegate.launch();
+        stage.tidegate.edit(file).unwrap();
+        match number % 3 {
+            0 => assert_eq!(stage.tidegate.command(&["reload"]).unwrap().code(), Some(0)),
+            1 => {
+                // It reads the file at once, and dies somewhere in its change.
+                stage.tidegate.process().signal(Signal::SIGHUP).unwrap();
+                std::thread::sleep(std::time::Duration::from_micros(1500 * number as u64));
+                stage.tidegate.process().kill();
+                stage.tidegate = again.start().unwrap();
+            }
+            _ => burden.go_on(),
+        }
     }
-    let [first, second] = stages;
-    assert_eq!(first.tidegate.command(&["detach"]).unwrap().code(), Some(0));
-    second.ask_some(SocketAddrV4::new(*WEB.ip(), 80), 20).expect_no_failure();
+    burden.go_on();
+    burden.expect_no_failure();
 }

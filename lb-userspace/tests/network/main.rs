@@ -16,6 +16,7 @@ mod life;
 mod neighbours;
 mod nics;
 mod past;
+mod places;
 mod refusal;
 mod silence;
 mod stack;

@@ -1,6 +1,6 @@
 //! What passes the balancer by: connections to backends, routed traffic, the gateway's own.
 
-use std::{net::SocketAddrV4, sync::atomic::Ordering, thread};
+use std::{fs, net::SocketAddrV4, sync::atomic::Ordering, thread};
 
 use testkit::{Connection, Host, Load, Server, Topology};
 use tokio::net::UdpSocket;
@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 use crate::{
     file::{WEB, endpoint, web},
     frames::Forger,
-    stage::{SOON, Stage, names, serve},
+    stage::{SOON, Stage, names, serve, until},
 };
 
 #[test]
@@ -84,6 +84,16 @@ fn the_gateways_own_connections_to_backends_work() {
 }
 
 #[test]
+fn probes_leave_nothing_behind_on_the_gateway() {
+    let stage = Stage::two_arms(2, &web(&[0, 1]).file());
+    until("some probes were made", || stage.servers.iter().all(|server| server.connections() > 5));
+    let sockets = stage.gateway().call(|| fs::read_to_string("/proc/thread-self/net/tcp")).unwrap();
+    // State 06 is TIME_WAIT (include/net/tcp_states.h).
+    let waiting = sockets.lines().filter(|line| line.split_whitespace().nth(3) == Some("06")).count();
+    assert_eq!(waiting, 0, "{sockets}");
+}
+
+#[test]
 fn other_ports_of_a_backend_are_routed_as_ever() {
     let stage = Stage::two_arms(2, &web(&[0, 1]).file());
     let other = SocketAddrV4::new(Topology::backend_address(0), 9000);
@@ -114,12 +124,17 @@ fn udp_to_the_ports_of_backends_and_services_passes() {
         let answer = stage.client().run(async move {
             let socket = UdpSocket::bind("192.0.2.10:0").await?;
             socket.connect(std::net::SocketAddr::V4(place)).await?;
-            socket.send(&[7; 1200]).await?;
-            let mut answer = vec![0; 2000];
-            let length = tokio::time::timeout(SOON, socket.recv(&mut answer)).await??;
-            anyhow::Ok(answer[..length].to_vec())
+            let mut answers = Vec::new();
+            // The second is three fragments.
+            for length in [1200, 4000] {
+                socket.send(&vec![7; length]).await?;
+                let mut answer = vec![0; 5000];
+                let length = tokio::time::timeout(SOON, socket.recv(&mut answer)).await??;
+                answers.push(answer[..length].to_vec());
+            }
+            anyhow::Ok(answers)
         });
-        assert_eq!(answer.unwrap(), [7; 1200], "{place}");
+        assert_eq!(answer.unwrap(), [vec![7; 1200], vec![7; 4000]], "{place}");
     }
 }
 
@@ -140,7 +155,7 @@ fn echo_udp(host: &Host, place: SocketAddrV4) {
     host.spawn(async move {
         let socket = UdpSocket::bind(std::net::SocketAddr::V4(place)).await?;
         set.store(true, Ordering::Relaxed);
-        let mut datagram = vec![0; 2000];
+        let mut datagram = vec![0; 5000];
         loop {
             let (length, peer) = socket.recv_from(&mut datagram).await?;
             socket.send_to(&datagram[..length], peer).await?;
@@ -148,5 +163,5 @@ fn echo_udp(host: &Host, place: SocketAddrV4) {
         #[expect(unreachable_code, reason = "it says what the errors are")]
         anyhow::Ok(())
     });
-    crate::stage::until("the UDP server is there", || ready.load(Ordering::Relaxed));
+    until("the UDP server is there", || ready.load(Ordering::Relaxed));
 }

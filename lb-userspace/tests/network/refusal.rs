@@ -6,13 +6,8 @@ use testkit::{Finished, Gateway, Topology};
 
 use crate::{
     file::web,
-    stage::{PROGRAM, SOON, Stage, launch},
+    stage::{Stage, launch, say},
 };
-
-/// Runs the binary with these arguments on a gateway.
-fn say(gateway: &Gateway, arguments: &str) -> Finished {
-    gateway.start(PROGRAM.as_ref(), arguments.split_whitespace()).unwrap().wait(SOON).unwrap()
-}
 
 #[track_caller]
 fn expect(finished: &Finished, code: i32, said: &str) {

@@ -48,3 +48,32 @@ fn where_all_backends_fall_silent_at_once_the_tables_stay_and_the_log_shouts() {
     report.expect_no_failure();
     assert_eq!(crate::stage::homes(&report), before);
 }
+
+#[test]
+fn where_all_are_silent_and_traffic_stays_unanswered_connections_are_refused_at_last() {
+    let stage = Stage::two_arms(2, &web(&[0, 1]).impatient().file());
+    let traffic = testkit::Load::new(testkit::Topology::sources(), WEB).start(stage.client());
+    stage.topology.switch.down("switch").unwrap();
+    stage.until_state("backend-1", "down");
+    stage.until_state("backend-2", "down");
+    let refused = stage.connect(0, WEB).unwrap_err();
+    assert!(format!("{refused:#}").contains("refused"), "{refused:#}");
+    stage.topology.switch.up("switch").unwrap();
+    stage.until_state("backend-1", "up");
+    stage.until_state("backend-2", "up");
+    stage.ask_all(WEB).expect_no_failure();
+    drop(traffic);
+}
+
+#[test]
+fn a_nic_of_the_gateway_that_goes_down_and_up_serves_again() {
+    let stage = Stage::two_arms(2, &web(&[0, 1]).impatient().file());
+    stage.gateway().down("eth1").unwrap();
+    let is_fault = |status: &serde_json::Value| !status["faults"].as_array().unwrap().is_empty();
+    stage.until_status("the gateway is at fault", is_fault);
+    assert!(stage.connect(0, WEB).is_err());
+    stage.gateway().up("eth1").unwrap();
+    stage.until_status("all is well", |status| !is_fault(status));
+    crate::stage::until("clients are served", || stage.ask_some(WEB, 20).failures().next().is_none());
+    stage.ask_all(WEB).expect_no_failure();
+}

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use testkit::{Connection, Gateway, Host, Launch, Load, Pings, Report, Server, Tidegate, Topology, VIP};
+use testkit::{Connection, Finished, Gateway, Host, Launch, Load, Pings, Report, Server, Tidegate, Topology, VIP};
 
 use crate::file::{WEB, endpoint};
 
@@ -43,6 +43,11 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}: not so after {SOON:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Runs the binary with these arguments on a gateway, to its end.
+pub(crate) fn say(gateway: &Gateway, arguments: &str) -> Finished {
+    gateway.start(PROGRAM.as_ref(), arguments.split_whitespace()).unwrap().wait(SOON).unwrap()
 }
 
 impl Stage {
