@@ -93,8 +93,15 @@ fn a_health_port_of_its_own_decides() {
     let stage = Stage::on(topology, &file);
     stage.ask_all(WEB).expect_no_failure();
     assert!(healths.iter().all(|server| server.connections() > 0 && server.requests() == 0));
+    let pings = stage.pings(30);
     healths[0].kill();
     stage.until_state("backend-1", "down");
+    // It lives, and so do its connections: `on_down: keep`.
+    let so_far = pings.report().samples.len();
+    crate::stage::until("connections go on", || pings.report().samples.len() > so_far + 100);
+    let live = pings.stop();
+    live.expect_no_failure();
+    assert_eq!(names(&live), ["backend-1", "backend-2"]);
     let report = stage.ask_all(WEB);
     report.expect_no_failure();
     assert_eq!(names(&report), ["backend-2"]);

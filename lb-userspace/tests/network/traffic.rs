@@ -122,6 +122,29 @@ fn a_service_listens_on_several_ports_and_addresses() {
 }
 
 #[test]
+fn an_address_of_the_gateways_nics_can_be_the_virtual_one() {
+    let (near, far) = (Topology::GATEWAY_OF_CLIENTS, Topology::GATEWAY_OF_BACKENDS);
+    let [near, far] = [near, far].map(|address| SocketAddrV4::new(address, 8000));
+    let stage = Stage::two_arms(2, &web(&[0, 1]).and(near).and(far).file());
+    for listen in [near, far] {
+        let report = stage.ask_some(listen, 40);
+        report.expect_no_failure();
+        assert_eq!(names(&report), ["backend-1", "backend-2"]);
+    }
+    stage.until_state("backend-1", "up");
+}
+
+#[test]
+fn more_connections_than_the_flow_table_holds_go_on() {
+    let small = web(&[0, 1, 2]).file().replace("20000", "1024");
+    let stage = Stage::two_arms(3, &small);
+    let connections: Vec<_> = (0..1500).map(|index| stage.connect(index % 241, WEB).unwrap()).collect();
+    let first: Vec<_> = connections.iter().map(|connection| connection.ask().unwrap()).collect();
+    let second: Vec<_> = connections.iter().map(|connection| connection.ask().unwrap()).collect();
+    assert_eq!(first, second);
+}
+
+#[test]
 fn a_large_table_serves_like_a_small_one() {
     let large = web(&[0, 1, 2]).file().replace("    listen", "    slots: 65537\n    listen");
     let stage = Stage::two_arms(3, &large);
