@@ -59,7 +59,8 @@ pub(crate) fn test_as_root(name: &str, floor: Floor, filter: &Filter) -> Result<
 fn of(name: &str, text: &str) -> Floor {
     let mut head = text.lines().take_while(|line| line.starts_with("//!"));
     match name {
-        "network" | "netlink" => Floor::Network,
+        "netlink" => Floor::Network,
+        _ if name.starts_with("network") => Floor::Network,
         "kernel" => Floor::Kernel,
         _ if head.any(|line| line.contains("Needs root.")) => Floor::Kernel,
         _ => Floor::Host,
@@ -75,5 +76,6 @@ mod tests {
         assert_eq!(of("maps", "//! Maps.\n//! Needs root.\n"), Floor::Kernel);
         assert_eq!(of("scripts", "//! Scripts.\n\n/// Needs root.\n"), Floor::Host);
         assert_eq!(of("network", "//! Wires. Needs root.\n"), Floor::Network);
+        assert_eq!(of("network_ground", "//! Wires. Needs root.\n"), Floor::Network);
     }
 }

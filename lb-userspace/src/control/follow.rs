@@ -46,20 +46,8 @@ pub async fn follow(path: PathBuf, read: Option<Vec<u8>>, events: mpsc::Sender<E
     let mut watch = Watch::new(&path, send_hint);
     let mut known = read;
     loop {
-        let pause = if watch.is_blind() { COMPARED_BLIND } else { COMPARED };
-        tokio::select! {
-            hint = hints.recv() => {
-                // The channel closes only where there is no watcher at all.
-                match hint {
-                    Some(paths) if watch.concerns(&paths) => settle(&mut hints, &watch).await,
-                    Some(_) => continue,
-                    None => time::sleep(COMPARED_BLIND).await,
-                }
-            }
-            () = time::sleep(pause) => {}
-            () = events.closed() => return,
-        }
-        // Before the file is read, so that no change after the reading is missed.
+        // Before the file is read, so that no change after the reading is missed; and before the first
+        // wait, so that none is missed between the reading at start and the first watch.
         watch.renew();
         let now = fs::read(&path).ok();
         if now != known {
@@ -67,6 +55,24 @@ pub async fn follow(path: PathBuf, read: Option<Vec<u8>>, events: mpsc::Sender<E
             if events.send(Event::FileChanged).await.is_err() {
                 return;
             }
+        }
+        let pause = if watch.is_blind() { COMPARED_BLIND } else { COMPARED };
+        tokio::select! {
+            () = hint(&mut hints, &watch) => settle(&mut hints, &watch).await,
+            () = time::sleep(pause) => {}
+            () = events.closed() => return,
+        }
+    }
+}
+
+/// Waits for a change that may be one of the file.
+async fn hint(hints: &mut mpsc::Receiver<Vec<PathBuf>>, watch: &Watch) {
+    loop {
+        match hints.recv().await {
+            Some(paths) if watch.concerns(&paths) => return,
+            Some(_) => {}
+            // The channel closes only where there is no watcher at all.
+            None => return time::sleep(COMPARED_BLIND).await,
         }
     }
 }
@@ -110,15 +116,13 @@ impl Watch {
         if let Err(error) = &watcher {
             log::warn!("cannot watch the file for changes, so it is read once a second: {error}");
         }
-        let mut watch = Self {
+        Self {
             path: path.to_owned(),
             watcher: watcher.ok(),
             way: BTreeMap::new(),
             watched: BTreeSet::new(),
             failed: false,
-        };
-        watch.renew();
-        watch
+        }
     }
 
     fn is_blind(&self) -> bool {

@@ -104,6 +104,7 @@ pub async fn serve<D: Datapath>(
     on_ready: impl FnOnce(&Controller<D>),
 ) -> Ended {
     let mut on_ready = Some(on_ready);
+    let mut asked = Vec::new();
     loop {
         let wake = controller.turn(Now::read());
         if let Some(targets) = controller.take_targets() {
@@ -115,8 +116,13 @@ pub async fn serve<D: Datapath>(
         {
             on_ready(controller);
         }
+        // After the turn: what an answer says is in force.
+        for question in asked.drain(..) {
+            controller.absorb(question, Now::read());
+        }
         for event in batch(&mut channels, wake).await {
             match event {
+                Event::Ask(..) => asked.push(event),
                 Event::Stop => return Ended::Stopped,
                 Event::Detach(done) => return Ended::Detach(done),
                 event => controller.absorb(event, Now::read()),

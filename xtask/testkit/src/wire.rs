@@ -9,11 +9,16 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket},
+    sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt::RcvBufForce,
+    },
 };
 use std::os::fd::AsFd as _;
 
 use crate::host::Host;
+
+/// Octets that may wait to be looked at, the kernel's own included.
+const BUFFER: usize = 16 << 20;
 
 /// A tap on one link of a host. It sees what comes in from its opening on, not what the host sends.
 #[derive(Debug)]
@@ -82,6 +87,8 @@ fn open(index: i32) -> Result<OwnedFd> {
     if ignored < 0 {
         return Err(io::Error::last_os_error()).context("cannot ignore what the host sends");
     }
+    // The default holds a hundred frames: one large transfer is more.
+    setsockopt(&wire, RcvBufForce, &BUFFER).context("cannot make the tap's buffer larger")?;
     // SAFETY: an address of zeros is a valid one.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET.try_into()?;

@@ -47,6 +47,18 @@ fn plain(directory: &Path) {
 }
 
 #[tokio::test]
+async fn changed_between_the_first_reading_and_the_first_watch() {
+    let directory = tempfile::tempdir().unwrap();
+    plain(directory.path());
+    let (send, events) = mpsc::channel(16);
+    let path = directory.path().join("f.yaml");
+    let read = fs::read(&path).ok();
+    fs::write(&path, "two").unwrap();
+    tokio::spawn(follow(path, read, send));
+    Followed { directory, events }.sees_one_change().await;
+}
+
+#[tokio::test]
 async fn written_in_place_slowly() {
     let mut followed = Followed::new("f.yaml", plain).await;
     let mut file = fs::File::create(followed.path("f.yaml")).unwrap();

@@ -1,0 +1,24 @@
+//! The real binary over real wires: clients, a gateway and backends in network namespaces. Needs root.
+//!
+//! Every test makes a network of its own, without names, so that all may run at once, and waits for
+//! conditions, never for seconds to pass.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod change;
+mod detach;
+mod documents;
+mod drain;
+mod failure;
+mod file;
+mod frames;
+mod ground;
+mod life;
+mod neighbours;
+mod nics;
+mod past;
+mod places;
+mod refusal;
+mod silence;
+mod stack;
+mod stage;
+mod traffic;
