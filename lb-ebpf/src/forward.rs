@@ -6,7 +6,7 @@ use super::{
     frame::Frame,
     header,
     parse::{FROM_BACKEND, Packet, TO_BACKEND, TO_VIP, parse},
-    past::{orphan, past_us},
+    past::{orphan, pass, past_us},
     reset::reset,
     rewrite::{Change, Hop, rewrite},
     select::select,
@@ -203,7 +203,7 @@ fn send_to_backend<F: Frame, T: Tables>(
 #[inline(always)]
 fn to_client<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, place: &Place, tables: &T) -> Result<End, Reason> {
     if place.state.get() & state::DIRECT != 0 {
-        note(place, packet, Side::Backend, tables.now());
+        pass(place, packet, Side::Backend, tables);
         return Err(Reason::Direct);
     }
     packet.sound()?;

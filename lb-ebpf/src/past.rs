@@ -9,8 +9,8 @@ use lb_common::{Endpoint, Flow, Mac, Reason, Side, state};
 use super::{
     header,
     parse::Packet,
-    table::Tables,
-    track::{Peer, Spot, note},
+    table::{Place, Tables},
+    track::{Peer, Spot, note, over},
 };
 
 /// A packet from a backend's port that belongs to no flow.
@@ -34,7 +34,7 @@ pub fn past_us<T: Tables>(packet: &Packet, tables: &T) -> Reason {
     match spot.seek(tables, client, Peer::Backend(backend.address, backend.port)) {
         // Where a service's flow has the same ports, its replies keep belonging to it.
         Some(found) if found.place.state.get() & state::DIRECT != 0 => {
-            note(found.place, packet, Side::Client, tables.now());
+            pass(found.place, packet, Side::Client, tables);
         }
         Some(_) => {}
         None if packet.flags & header::RST == 0 && !tables.is_local(client.address) => {
@@ -44,6 +44,15 @@ pub fn past_us<T: Tables>(packet: &Packet, tables: &T) -> Reason {
         None => {}
     }
     Reason::Direct
+}
+
+/// Notes a packet of a direct flow. A SYN on one that is over begins anew: what it has shown is forgotten.
+#[inline(always)]
+pub fn pass<T: Tables>(place: &Place, packet: &Packet, side: Side, tables: &T) {
+    if packet.opens() && over(place, tables) {
+        place.state.set(state::DIRECT);
+    }
+    note(place, packet, side, tables.now());
 }
 
 /// Notes a flow whose VIP is its backend.

@@ -20,6 +20,8 @@ use super::{
 
 /// The tag of a place that is being written.
 const CLAIMED: u16 = 1;
+/// Jiffies by which a flow may seem to have spoken in the future: another CPU noted it after we asked for the time.
+const SKEW: u32 = 10_000;
 /// Near sets are one in this many.
 const NEAR: u32 = 8;
 /// One in each lane of a word of tags.
@@ -182,8 +184,8 @@ impl Spot {
             let words = tables.tags(set)?;
             for way in 0..times::<{ limits::WAYS as u32 }>() {
                 let place = tables.place(set, way)?;
-                let idle = now.wrapping_sub(place.seen.get());
-                let limit = timeouts.of(place.state.get());
+                let idle = idle(now, place.seen.get());
+                let limit = timeouts.of(place.state.get()).wrapping_add(SKEW);
                 best = longer(best, candidate(tag_of(words, way), idle, limit, (index as u32) << 3 | way));
             }
         }
@@ -297,7 +299,13 @@ pub fn ended(state: u8) -> bool {
 #[inline(always)]
 pub fn over<T: Tables>(place: &Place, tables: &T) -> bool {
     let state = place.state.get();
-    ended(state) || tables.now().wrapping_sub(place.seen.get()) > tables.timeouts().of(state)
+    ended(state) || idle(tables.now(), place.seen.get()) > tables.timeouts().of(state).wrapping_add(SKEW)
+}
+
+/// Jiffies since a flow was seen, and [`SKEW`] more, so that a flow seen in the near future is not idle for 2³².
+#[inline(always)]
+fn idle(now: u32, seen: u32) -> u32 {
+    now.wrapping_add(SKEW).wrapping_sub(seen)
 }
 
 /// The place holds this client's flow with this peer.

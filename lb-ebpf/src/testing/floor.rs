@@ -51,6 +51,8 @@ pub enum Act {
     Change(World),
     /// So many flows are in the table.
     Flows(usize),
+    /// The only flow in the table has shown these bits of state, and counted these packets and octets.
+    Shows(u8, [u32; 2], [u64; 2]),
     /// A backend's traffic is this: packets and octets from clients, and to them.
     Traffic(BackendId, [u64; 2], [u64; 2]),
 }
@@ -195,6 +197,14 @@ pub fn play(case: &Case, floor: &mut dyn Floor) -> Result<(), String> {
                     return Err(format!("{at}: {count} flows wanted, these are there: {flows:#?}"));
                 }
             }
+            Act::Shows(state, packets, bytes) => match floor.flows()[..] {
+                [flow] if (flow.state, flow.packets, flow.bytes) == (*state, *packets, *bytes) => {}
+                ref flows => {
+                    return Err(format!(
+                        "{at}: state {state:#b}, {packets:?}, {bytes:?} wanted of one flow: {flows:#?}"
+                    ));
+                }
+            },
             Act::Traffic(id, packets, bytes) => {
                 let traffic = floor.traffic(*id);
                 if (traffic.packets, traffic.bytes) != (*packets, *bytes) {

@@ -2,7 +2,7 @@
 
 use std::{vec, vec::Vec};
 
-use lb_common::Reason;
+use lb_common::{Reason, state};
 
 use super::{BACKEND, CLIENT, VIP, one};
 use crate::{
@@ -23,6 +23,9 @@ pub(super) fn cases() -> Vec<Case> {
         orphans(),
         direct(),
         opened_by_backend(),
+        opened_again(),
+        opened_again_by_backend(),
+        direct_state(),
         direct_beside_balanced(),
         fragments(),
     ]
@@ -112,6 +115,51 @@ fn opened_by_backend() -> Case {
         .passes(request.clone().syn().build(), NIC_B, DIRECT_NEW)
         .passes(tcp(CLIENT, BACKEND).syn_ack().build(), NIC_A, DIRECT)
         .passes(request.build(), NIC_B, DIRECT)
+}
+
+/// How a case sees that a direct flow is not over: its port and backend are taken.
+fn taken(case: Case) -> Case {
+    case.drops(tcp(CLIENT, VIP).syn().build(), NIC_A, Reason::TupleConflict).then(Act::Flows(1))
+}
+
+fn opened_again() -> Case {
+    let request = tcp(CLIENT, BACKEND);
+    let answer = tcp(BACKEND, CLIENT).by_backend();
+    taken(
+        Case::new("a direct connection opened again after a RST lives", one)
+            .passes(request.clone().syn().build(), NIC_A, DIRECT_NEW)
+            .passes(answer.clone().rst().build(), NIC_B, DIRECT)
+            .passes(request.syn().build(), NIC_A, DIRECT)
+            .passes(answer.syn_ack().build(), NIC_B, DIRECT),
+    )
+}
+
+fn opened_again_by_backend() -> Case {
+    let request = tcp(BACKEND, CLIENT).by_backend();
+    let answer = tcp(CLIENT, BACKEND);
+    taken(
+        Case::new("a direct connection that its backend opens again after both FINs lives", one)
+            .passes(request.clone().syn().build(), NIC_B, DIRECT_NEW)
+            .passes(answer.clone().syn_ack().build(), NIC_A, DIRECT)
+            .passes(request.clone().fin().build(), NIC_B, DIRECT)
+            .passes(answer.fin().build(), NIC_A, DIRECT)
+            .passes(request.syn().build(), NIC_B, DIRECT),
+    )
+}
+
+fn direct_state() -> Case {
+    let request = tcp(CLIENT, BACKEND);
+    let answer = tcp(BACKEND, CLIENT).by_backend();
+    Case::new("a direct flow shows who has spoken", one)
+        .passes(request.clone().syn().build(), NIC_A, DIRECT_NEW)
+        .then(Act::Shows(state::DIRECT, [0; 2], [0; 2]))
+        .passes(answer.syn_ack().build(), NIC_B, DIRECT)
+        .then(Act::Shows(state::DIRECT | state::BACKEND_SPOKE, [0, 1], [0, 40]))
+        .passes(request.clone().build(), NIC_A, DIRECT)
+        .then(Act::Shows(state::DIRECT | state::BACKEND_SPOKE | state::CLIENT_SPOKE, [1, 1], [40, 40]))
+        .passes(tcp("192.0.2.8:4321", BACKEND).build(), NIC_A, DIRECT_NEW)
+        .passes(tcp("192.0.2.9:4321", BACKEND).rst().build(), NIC_A, DIRECT)
+        .then(Act::Flows(2))
 }
 
 fn direct_beside_balanced() -> Case {

@@ -1,6 +1,6 @@
 //! What a flow remembers, and when its place is free again.
 
-use std::{format, vec, vec::Vec};
+use std::{format, string::String, vec, vec::Vec};
 
 use lb_common::Reason;
 
@@ -27,6 +27,8 @@ pub(super) fn cases() -> Vec<Case> {
         answered_syn_stays(),
         idle_flow_lives_on(),
         idle_syn_begins_anew(),
+        seen_in_the_future(),
+        crowd_seen_in_the_future(),
         retired_backend(),
         reused_id(),
         crowd(),
@@ -125,6 +127,15 @@ fn idle_syn_begins_anew() -> Case {
         .then(Act::Flows(1))
 }
 
+/// Another CPU notes a flow in the jiffy after the one that this CPU has asked for.
+fn seen_in_the_future() -> Case {
+    established(Case::new("a flow that another CPU saw a moment later is not idle", |world| *world = two(1)))
+        .then(Act::Change(two(2)))
+        .then(Act::Idle(0_u32.wrapping_sub(5000)))
+        .arrives(to_vip().syn().build(), NIC_A, TO_B, goes_to(&to_vip().syn(), BACKEND), ON)
+        .then(Act::Flows(1))
+}
+
 fn retired_backend() -> Case {
     let mut without = two(2);
     without.backends.remove(&1);
@@ -143,13 +154,33 @@ fn reused_id() -> Case {
         .arrives(to_vip().build(), NIC_A, TO_B, goes_to(&to_vip(), OTHER), NEW)
 }
 
-/// More flows of one client port than its three sets hold: the idle ones go first.
-fn crowd() -> Case {
+/// Thirty VIPs, each with a backend of its own.
+fn thirty() -> (Vec<String>, World) {
     let vips: Vec<_> = (0..30).map(|n| format!("203.0.113.{}:80", 20 + n)).collect();
     let mut world = World::new();
     for (number, vip) in vips.iter().enumerate() {
         world.serve(&[vip.as_str()], &[format!("10.0.2.{}:80", number + 1).as_str()]);
     }
+    (vips, world)
+}
+
+fn crowd_seen_in_the_future() -> Case {
+    let (vips, world) = thirty();
+    let mut case = Case::new("of more flows than places, the one that another CPU sees now stays", |w| *w = world);
+    for vip in vips.iter().take(23) {
+        case = case.arrives(tcp(CLIENT, vip).syn().build(), NIC_A, TO_B, None, NEW);
+    }
+    let evicts = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1), (Reason::FlowEvicted, 1)];
+    case.then(Act::Idle(10_000))
+        .arrives(tcp(CLIENT, &vips[23]).syn().build(), NIC_A, TO_B, None, NEW)
+        .then(Act::Idle(0_u32.wrapping_sub(5000)))
+        .arrives(tcp(CLIENT, &vips[24]).syn().build(), NIC_A, TO_B, None, evicts)
+        .arrives(tcp("10.0.2.24:80", CLIENT).by_backend().syn_ack().build(), NIC_B, TO_A, None, BACK)
+}
+
+/// More flows of one client port than its three sets hold: the idle ones go first.
+fn crowd() -> Case {
+    let (vips, world) = thirty();
     let mut case =
         Case::new("more flows than places: expired ones go first, then the one idle longest", |w| *w = world);
     for vip in vips.iter().take(24) {
