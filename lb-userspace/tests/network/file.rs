@@ -66,7 +66,7 @@ impl Service {
         Self { health: "none", ..self }
     }
 
-    /// With probes that wait no longer than this machine is ever busy.
+    /// With probes that give up soon.
     pub(crate) fn impatient(self) -> Self {
         Self { health: "{tcp: {}, interval: 300ms, timeout: 300ms, rise: 1, fall: 2}", ..self }
     }

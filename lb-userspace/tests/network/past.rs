@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 use crate::{
     file::{WEB, endpoint, web},
     frames::Forger,
-    stage::{SOON, Stage, names, serve, until},
+    stage::{SOON, Stage, launch, names, serve, until},
 };
 
 #[test]
@@ -18,7 +18,7 @@ fn direct_connections_to_a_backend_work_before_during_and_after_balanced_ones() 
     let source = SocketAddrV4::new(Topology::sources()[0], 0);
     let early = Connection::open(&topology.client, source, endpoint(0)).unwrap();
     assert_eq!(early.ask().unwrap().client, early.local());
-    let tidegate = crate::stage::launch(&topology.gateway, &web(&[0, 1]).file()).start().unwrap();
+    let tidegate = launch(&topology.gateway, &web(&[0, 1]).file()).start().unwrap();
     let stage = Stage { tidegate, servers, topology };
     // One that was there before the balancer goes on, and so do direct and balanced ones beside each other.
     early.ask().unwrap();
