@@ -7,7 +7,7 @@ use lb_common::Reason;
 use super::{BACKEND, CLIENT, VIP, one};
 use crate::{
     forward::Verdict,
-    header::{FIN, RST},
+    header::{FIN, RST, SYN},
     testing::{Act, Case, NIC_A, NIC_B, TcpPacket, World, tcp},
 };
 
@@ -63,6 +63,7 @@ fn founders() -> Case {
         .arrives(to_vip().fin().build(), NIC_A, TO_B, goes_to(&to_vip().fin(), BACKEND), ON)
         .arrives(to_vip().flags(FIN).build(), NIC_A, TO_B, None, ON)
         .arrives(to_vip().flags(RST).build(), NIC_A, TO_B, goes_to(&to_vip().flags(RST), BACKEND), ON)
+        .arrives(to_vip().flags(SYN | RST).build(), NIC_A, TO_B, None, ON)
         .then(Act::Flows(0))
 }
 
