@@ -27,6 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
         four_vips(),
         eighth_slot(),
         last_slot(),
+        large_table(),
         counted(),
         kept_by_packets(),
     ]
@@ -187,6 +188,26 @@ fn last_slot() -> Case {
     Case::new("after the last slot comes the first", |w| *w = world)
         .arrives(tcp(&client, &vip(0)).syn().build(), NIC_A, TO_B, None, NEW)
         .arrives(second.build(), NIC_A, TO_B, second.clone().to("10.0.1.12:80").towards_backend().build(), NEW)
+}
+
+/// The slots at both ends of a table of 65,537, the last of which no sixteen bits can name.
+fn large_table() -> Case {
+    let mut world = World::new();
+    let ids = world.serve(&[VIP], &[BACKEND, "10.0.1.12:8080", "10.0.1.13:8080"]);
+    let vip = world.services.get_mut(&endpoint(VIP)).expect("the service");
+    vip.slots = slots::LARGE;
+    let last = slots::LARGE - 1;
+    let mut table = vec![ids[0]; slots::LARGE_ELEMENT];
+    (table[0], table[last as usize]) = (ids[1], ids[2]);
+    world.tables.insert(1, table);
+    let mut case = Case::new("a table of 65,537 slots is used from the first to the last", |w| *w = world);
+    for (slot, backend) in [(0, "10.0.1.12:8080"), (last, "10.0.1.13:8080"), (last / 2, BACKEND)] {
+        let mut clients = (0..=0xff_ffff_u32).map(|number| Address4((0x0b00_0000 | number).to_be_bytes()));
+        let client = clients.find(|client| Memory::slot_of(*client, slots::LARGE) == slot).expect("slots have clients");
+        let syn = tcp(&format!("{client:?}:4321"), VIP).syn();
+        case = case.arrives(syn.build(), NIC_A, TO_B, syn.clone().to(backend).towards_backend().build(), NEW);
+    }
+    case
 }
 
 fn counted() -> Case {
