@@ -32,6 +32,9 @@ pub fn select<T: Tables>(
             return Err(Reason::NoBackend);
         }
         let backend = tables.backend(id).ok_or(Reason::Inconsistent)?;
+        if backend.flags & Backend::PRESENT == 0 {
+            return Err(Reason::Inconsistent);
+        }
         let (address, port) = (backend.address, backend.port);
         if !busy.contains(&(address, port)) {
             return match spot.seek(tables, packet.source, Peer::Backend(address, port)) {

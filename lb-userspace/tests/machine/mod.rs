@@ -162,7 +162,12 @@ impl Floor for Machine {
             backends.set(u32::from(id), backend, 0).unwrap();
         }
         let mut tables = self.array::<Plain<[BackendId; slots::SMALL_ELEMENT]>>("TABLES");
+        let mut large = self.array::<Plain<[BackendId; slots::LARGE_ELEMENT]>>("LARGE_TABLES");
         for (service, table) in &world.tables {
+            if let Ok(table) = <[BackendId; slots::LARGE_ELEMENT]>::try_from(table.as_slice()) {
+                large.set(u32::from(*service), Plain(table), 0).unwrap();
+                continue;
+            }
             let table: [BackendId; slots::SMALL_ELEMENT] = table.clone().try_into().unwrap();
             tables.set(u32::from(*service), Plain(table), 0).unwrap();
         }

@@ -83,6 +83,7 @@ fn probes() -> Case {
     })
     .passes(answer.clone().syn_ack().build(), NIC_B, &[(Reason::ToGateway, 1)])
     .passes(answer.rst().build(), NIC_B, &[(Reason::ToGateway, 1)])
+    .passes(tcp("10.0.1.1:40000", BACKEND).build(), NIC_A, DIRECT)
     .then(Act::Flows(0))
 }
 
@@ -157,8 +158,9 @@ fn direct_state() -> Case {
         .then(Act::Shows(state::DIRECT | state::BACKEND_SPOKE, [0, 1], [0, 40]))
         .passes(request.clone().build(), NIC_A, DIRECT)
         .then(Act::Shows(state::DIRECT | state::BACKEND_SPOKE | state::CLIENT_SPOKE, [1, 1], [40, 40]))
-        .passes(tcp("192.0.2.8:4321", BACKEND).build(), NIC_A, DIRECT_NEW)
         .passes(tcp("192.0.2.9:4321", BACKEND).rst().build(), NIC_A, DIRECT)
+        .then(Act::Flows(1))
+        .passes(tcp("192.0.2.8:4321", BACKEND).build(), NIC_A, DIRECT_NEW)
         .then(Act::Flows(2))
 }
 

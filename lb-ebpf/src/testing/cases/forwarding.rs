@@ -26,7 +26,9 @@ pub(super) fn cases() -> Vec<Case> {
         mid_life(),
         unresolved(),
         nobody(),
+        nobody_fin(),
         nobody_data(),
+        far_numbers(),
         nobody_rst(),
         two_vips_share_a_backend(),
         two_vips_share_the_only_backend(),
@@ -167,6 +169,32 @@ fn nobody() -> Case {
         .then(Act::Flows(0))
 }
 
+fn nobody_fin() -> Case {
+    let mut fin = to_vip().flags(crate::header::FIN).payload(b"bye").ttl(9);
+    fin.id = 0x1234;
+    let mut rst = refusal(&fin).rst();
+    (rst.sequence, rst.acknowledgment, rst.id) = (0, 1004, 0);
+    Case::new("a RST acknowledges data and FIN, and has a life of its own", without_backends).arrives(
+        fin.build(),
+        NIC_A,
+        Verdict::Transmit,
+        rst.build(),
+        &[(Reason::NoBackendReset, 1)],
+    )
+}
+
+fn far_numbers() -> Case {
+    let data = to_vip().payload(b"more");
+    Case::new("a NIC whose place is taken stands in one after it", |world| {
+        one(world);
+        world.nics.get_mut(&NIC_A).expect("NIC A").ifindex = 65;
+        world.nics.get_mut(&NIC_B).expect("NIC B").ifindex = 129;
+    })
+    .arrives(to_vip().syn().build(), NIC_B, Verdict::Transmit, None, NEW)
+    .arrives(data.build(), NIC_A, TO_B, None, ON)
+    .arrives(from_backend().build(), NIC_B, TO_A, from_backend().from(VIP).towards_client().build(), BACK)
+}
+
 fn nobody_data() -> Case {
     let data = to_vip().payload(b"anyone?");
     let mut rst = refusal(&data).flags(crate::header::RST);
@@ -237,6 +265,9 @@ fn client_moves() -> Case {
         .arrives(from_backend().build(), NIC_B, TO_A, out.build(), BACK)
         .arrives(to_vip().macs(ROUTER_A, mac_of(NIC_B)).build(), NIC_B, Verdict::Transmit, None, ON)
         .arrives(from_backend().build(), NIC_B, Verdict::Transmit, None, BACK)
+        // The same router, on the NIC before.
+        .arrives(to_vip().build(), NIC_A, TO_B, None, ON)
+        .arrives(from_backend().build(), NIC_B, TO_A, None, BACK)
 }
 
 fn stays_when_the_table_changes() -> Case {
@@ -265,11 +296,11 @@ fn several_listens() -> Case {
     .arrives(second.build(), NIC_A, TO_B, second.clone().to(BACKEND).towards_backend().build(), NEW)
 }
 
-/// Every value that the TCP checksum can take at its edges, by a payload that steers it there.
+/// Values at the edges of the TCP checksum, in either order of octets (the machine's is summed), by a payload that steers it there.
 fn checksum_edges() -> Case {
     let mut case = Case::new("checksums are right at their edges", one);
     let mut first = true;
-    for wanted in [0x0000u16, 0x0001, 0x00ff, 0x7fff, 0x8000, 0xfffe, 0xffff] {
+    for wanted in [0x0000u16, 0x0001, 0x00ff, 0x0100, 0x7fff, 0x8000, 0xfcff, 0xfdff, 0xfeff, 0xfffd, 0xfffe, 0xffff] {
         for steer_after in [false, true] {
             let mut packet = to_vip().payload(&[0, 0]);
             // The word that makes the sum of the packet, before or after the rewrite, what is wanted.

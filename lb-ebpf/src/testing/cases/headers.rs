@@ -2,7 +2,7 @@
 
 use std::{vec, vec::Vec};
 
-use lb_common::Reason;
+use lb_common::{Reason, state};
 
 use super::{BACKEND, CLIENT, VIP, one};
 use crate::{
@@ -14,7 +14,18 @@ const NEW: &[(Reason, u64)] = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)
 const ON: &[(Reason, u64)] = &[(Reason::ToBackend, 1)];
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![options(), truncated(), truncated_options(), lying(), lying_replies(), ttl(), fragments(), padded()]
+    vec![
+        options(),
+        truncated(),
+        truncated_options(),
+        lying(),
+        lying_replies(),
+        ttl(),
+        fragments(),
+        fragments_with_data_like_ports(),
+        stubs(),
+        padded(),
+    ]
 }
 
 fn options() -> Case {
@@ -111,6 +122,8 @@ fn lying_replies() -> Case {
 
 fn ttl() -> Case {
     let packet = tcp(CLIENT, VIP);
+    let late = packet.clone().ttl(1).build();
+    let short = packet.clone().payload(&[7; 8]).build()[..60].to_vec();
     Case::new("a packet whose TTL ends here ends here", one)
         .drops(packet.clone().ttl(0).build(), NIC_A, Reason::TtlExpired)
         .drops(packet.clone().ttl(1).build(), NIC_A, Reason::TtlExpired)
@@ -121,6 +134,10 @@ fn ttl() -> Case {
             packet.to(BACKEND).ttl(2).towards_backend().build(),
             NEW,
         )
+        // Nor is anything noted of such a packet on a flow that lives.
+        .drops(late, NIC_A, Reason::TtlExpired)
+        .drops(short, NIC_A, Reason::Truncated)
+        .then(Act::Shows(state::CLIENT_SPOKE, [1, 0], [40, 0]))
 }
 
 fn fragments() -> Case {
@@ -140,6 +157,38 @@ fn fragments() -> Case {
         .drops(piece(0x0010), NIC_A, Reason::Fragment)
         .drops(back.build(), NIC_B, Reason::Fragment)
         .then(Act::Flows(1))
+}
+
+/// What stands where ports would be is data: here it reads as a port that no service has.
+fn fragments_with_data_like_ports() -> Case {
+    let piece = |source: &str, target: &str, fragment: u16| {
+        let mut packet = tcp(source, target).payload(&[7; 64]);
+        packet.fragment = fragment;
+        packet.build()
+    };
+    let mut case = Case::new("a later fragment for a VIP is dropped, whatever its data looks like", one);
+    for fragment in [0x0001, 0x0100, 0x2001, 0x2100] {
+        case = case
+            .drops(piece(CLIENT, "203.0.113.10:81", fragment), NIC_A, Reason::Fragment)
+            .passes(piece(CLIENT, BACKEND, fragment), NIC_A, &[(Reason::Foreign, 1)])
+            .passes(piece(BACKEND, CLIENT, fragment), NIC_B, &[(Reason::Foreign, 1)]);
+    }
+    case.then(Act::Flows(0))
+}
+
+fn stubs() -> Case {
+    let (there, back) = (tcp(CLIENT, BACKEND).build(), tcp(BACKEND, CLIENT).by_backend().build());
+    let mut case = Case::new("a packet without a whole TCP header makes no flow past us", one);
+    for length in 38..there.len() {
+        case = case.passes(there[..length].to_vec(), NIC_A, &[(Reason::Direct, 1)]).drops(
+            back[..length].to_vec(),
+            NIC_B,
+            Reason::OrphanReply,
+        );
+    }
+    let mut short = tcp(CLIENT, VIP).build()[..42].to_vec();
+    short[12..14].copy_from_slice(&[8, 6]);
+    case.passes(short, NIC_A, &[(Reason::Foreign, 1)]).then(Act::Flows(0))
 }
 
 fn padded() -> Case {

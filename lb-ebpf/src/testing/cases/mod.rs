@@ -3,6 +3,7 @@
 mod foreign;
 mod forwarding;
 mod headers;
+mod places;
 mod state;
 
 use std::vec::Vec;
@@ -18,7 +19,7 @@ const CLIENT: &str = "192.0.2.7:4321";
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [forwarding::cases(), foreign::cases(), headers::cases(), state::cases()].concat()
+    [forwarding::cases(), foreign::cases(), headers::cases(), state::cases(), places::cases()].concat()
 }
 
 /// One VIP with one backend.

@@ -7,7 +7,7 @@ use lb_common::Reason;
 use super::{BACKEND, CLIENT, VIP, one};
 use crate::{
     forward::Verdict,
-    header::{FIN, RST},
+    header::{FIN, RST, SYN},
     testing::{Act, Case, NIC_A, NIC_B, TcpPacket, World, tcp},
 };
 
@@ -31,6 +31,8 @@ pub(super) fn cases() -> Vec<Case> {
         crowd_seen_in_the_future(),
         retired_backend(),
         reused_id(),
+        named_but_gone(),
+        same_id_another_port(),
         crowd(),
     ]
 }
@@ -61,6 +63,7 @@ fn founders() -> Case {
         .arrives(to_vip().fin().build(), NIC_A, TO_B, goes_to(&to_vip().fin(), BACKEND), ON)
         .arrives(to_vip().flags(FIN).build(), NIC_A, TO_B, None, ON)
         .arrives(to_vip().flags(RST).build(), NIC_A, TO_B, goes_to(&to_vip().flags(RST), BACKEND), ON)
+        .arrives(to_vip().flags(SYN | RST).build(), NIC_A, TO_B, None, ON)
         .then(Act::Flows(0))
 }
 
@@ -152,6 +155,24 @@ fn reused_id() -> Case {
     established(Case::new("a flow is not sent to the new owner of its backend's id", |world| *world = two(1)))
         .then(Act::Change(reused))
         .arrives(to_vip().build(), NIC_A, TO_B, goes_to(&to_vip(), OTHER), NEW)
+}
+
+fn named_but_gone() -> Case {
+    Case::new("a backend that a table names and that is no more is never sent to", |world| {
+        *world = two(1);
+        world.backends.remove(&1);
+    })
+    .drops(to_vip().syn().build(), NIC_A, Reason::Inconsistent)
+    .then(Act::Flows(0))
+}
+
+fn same_id_another_port() -> Case {
+    let mut moved = two(1);
+    moved.backends.get_mut(&1).expect("the first backend").port = 9090.into();
+    established(Case::new("a flow is not sent to another port of its backend", |world| *world = two(1)))
+        .then(Act::Change(moved))
+        .arrives(to_vip().build(), NIC_A, TO_B, goes_to(&to_vip(), "10.0.1.11:9090"), NEW)
+        .then(Act::Flows(1))
 }
 
 /// Thirty VIPs, each with a backend of its own.
