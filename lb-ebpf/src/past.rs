@@ -31,7 +31,17 @@ pub fn orphan<T: Tables>(packet: &Packet, spot: &Spot, tables: &T) -> Reason {
 pub fn past_us<T: Tables>(packet: &Packet, tables: &T) -> Reason {
     let (client, backend) = (packet.source, packet.target);
     let spot = Spot::of(tables.shape(), client);
-    match spot.seek(tables, client, Peer::Backend(backend.address, backend.port)) {
+    let mut found = spot.seek(tables, client, Peer::Backend(backend.address, backend.port));
+    // A service's flow that is over gives way to a new connection on its ports.
+    if let Some(old) = &found
+        && packet.opens()
+        && old.place.state.get() & state::DIRECT == 0
+        && over(old.place, tables)
+    {
+        old.release(tables);
+        found = None;
+    }
+    match found {
         // Where a service's flow has the same ports, its replies keep belonging to it.
         Some(found) if found.place.state.get() & state::DIRECT != 0 => {
             pass(found.place, packet, Side::Client, tables);

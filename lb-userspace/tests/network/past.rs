@@ -42,6 +42,23 @@ fn direct_connections_to_a_backend_work_before_during_and_after_balanced_ones() 
 }
 
 #[test]
+fn a_client_port_serves_balanced_and_direct_connections_in_turn() {
+    let stage = Stage::two_arms(1, &web(&[0]).file());
+    for (index, source) in Topology::sources()[..6].iter().enumerate() {
+        let mut targets = [WEB, endpoint(0)];
+        targets.rotate_left(index % 2);
+        let mut port = SocketAddrV4::new(*source, 0);
+        for target in targets {
+            let connection = Connection::open(stage.client(), port, target);
+            let connection = connection.unwrap_or_else(|error| panic!("{port} to {target} of {targets:?}: {error:#}"));
+            port = connection.local();
+            assert_eq!(connection.ask().unwrap().client, port);
+            connection.download(100_000).unwrap();
+        }
+    }
+}
+
+#[test]
 fn direct_connections_work_on_one_nic() {
     let stage = Stage::one_arm(2, &web(&[0, 1]).file());
     let direct = stage.connect(0, endpoint(0)).unwrap();

@@ -27,6 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
         opened_again_by_backend(),
         direct_state(),
         direct_beside_balanced(),
+        direct_after_balanced(),
         fragments(),
     ]
 }
@@ -177,6 +178,18 @@ fn direct_beside_balanced() -> Case {
             answer.clone().from(VIP).towards_client().build(),
             &[(Reason::ToClient, 1)],
         )
+        .then(Act::Flows(1))
+}
+
+fn direct_after_balanced() -> Case {
+    let answer = tcp(BACKEND, CLIENT).by_backend();
+    let new = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)];
+    Case::new("a port whose connection through a service is over opens one directly", one)
+        .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, Verdict::Redirect(NIC_B), None, new)
+        .arrives(answer.clone().rst().build(), NIC_B, Verdict::Redirect(NIC_A), None, &[(Reason::ToClient, 1)])
+        .passes(tcp(CLIENT, BACKEND).build(), NIC_A, DIRECT)
+        .passes(tcp(CLIENT, BACKEND).syn().build(), NIC_A, DIRECT_NEW)
+        .passes(answer.syn_ack().build(), NIC_B, DIRECT)
         .then(Act::Flows(1))
 }
 
