@@ -2,10 +2,12 @@
 
 use std::net::SocketAddrV4;
 
+use lb_ebpf::testing::tcp;
 use testkit::{Connection, Load, Pings, Topology};
 
 use crate::{
     file::{ALT, WEB, alt, file, web},
+    frames::Forger,
     stage::{SOON, Stage, backend, expect_faithful, names, state},
 };
 
@@ -113,4 +115,22 @@ fn two_services_share_their_only_backend() {
     stage.tidegate.ask(&["reload"]).unwrap();
     first.ask().unwrap();
     stage.ask_some(WEB, 40).expect_no_failure();
+}
+
+#[test]
+fn a_client_port_that_no_backend_is_left_for_is_dropped_and_the_program_says_so() {
+    let stage = Stage::two_arms(1, &file(&[web(&[0]), alt(&[0])]));
+    let first = Connection::open(stage.client(), SocketAddrV4::new(Topology::sources()[3], 0), WEB).unwrap();
+    let forger = Forger::new(&stage.topology);
+    let syn = tcp(&first.local().to_string(), &ALT.to_string()).syn();
+    // Many of them, one line: it is at most one a second.
+    for _ in 0..50 {
+        forger.send(&syn);
+    }
+    let line = stage.tidegate.says("through another VIP", 0, SOON).unwrap();
+    assert!(line.contains("WARN") && line.contains("client's port"), "{line}");
+    let dropped = |status: &serde_json::Value| status["packets"]["tuple_conflict"].as_u64();
+    crate::stage::until("all are counted", || dropped(&stage.tidegate.ask(&["status"]).unwrap()) == Some(50));
+    assert_eq!(stage.tidegate.log().text().matches("through another VIP").count(), 1);
+    first.ask().unwrap();
 }
