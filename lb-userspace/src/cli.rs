@@ -96,7 +96,11 @@ pub enum Command {
         json: bool,
     },
     /// Take programs and pins away: the end of forwarding
-    Detach,
+    Detach {
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Flags of `run`.

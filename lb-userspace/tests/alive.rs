@@ -246,3 +246,13 @@ async fn detach_ends_the_loop_and_is_told_when_it_is_done() {
     done.send(Ok(())).unwrap();
     assert!(asked.await.unwrap().is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_level_that_is_taken_out_of_the_file_is_the_default_again() {
+    let (_one, first) = backend("127.0.0.1:0").await;
+    log::set_max_level(log::LevelFilter::Debug);
+    let mut alive = Alive::start(&yaml(&[first]));
+    alive.ready().await;
+    assert_eq!(log::max_level(), log::LevelFilter::Info);
+    alive.stop().await;
+}

@@ -67,3 +67,14 @@ fn a_wrong_command_line_is_2_and_help_is_0() {
         assert!(out.contains(&format!("\n  {command} ")), "{command} is missing in\n{out}");
     }
 }
+
+#[test]
+fn a_file_with_faults_is_named_where_its_socket_may_be_meant() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("f.yaml");
+    fs::write(&file, "version: 1\nadmin: {socket: /run/elsewhere.sock}\nservices: 7\n").unwrap();
+    let asked = Command::new(env!("CARGO_BIN_EXE_tidegate")).arg("status").arg("--config").arg(&file).output().unwrap();
+    let error = String::from_utf8(asked.stderr).unwrap();
+    assert_eq!(asked.status.code(), Some(69), "{error}");
+    assert!(error.contains("f.yaml has faults, so its admin.socket is not known"), "{error}");
+}

@@ -4,20 +4,28 @@ use super::FAILED;
 use crate::{
     cli::Places,
     datapath::kernel::{self, OpenError},
-    observe::{ELSEWHERE, NOBODY, NOT_PERMITTED, Request, client, client::Refusal},
+    observe::{ELSEWHERE, NOBODY, NOT_PERMITTED, Request, client::Refusal},
 };
 
 /// Asks the running balancer to do it, and does it where none runs.
-pub(super) fn detach(places: &Places) -> Result<String, Refusal> {
+pub(super) fn detach(places: &Places, json: bool) -> Result<String, Refusal> {
     let request = Request::Detach { pin_dir: places.pin_dir.clone() };
-    match client::ask(&places.socket(), &request) {
-        Ok(_) => Ok("detached\n".to_owned()),
+    let was_there = match places.ask(&request) {
+        Ok(_) => true,
         // Nobody there, or someone with other pins: whoever works on ours holds their lock.
         Err(refusal) if refusal.code == NOBODY || refusal.code == ELSEWHERE => {
-            let was_there = kernel::detach(&places.pin_dir).map_err(|error| refused(&error))?;
-            Ok(if was_there { "detached\n" } else { "nothing was attached\n" }.to_owned())
+            kernel::detach(&places.pin_dir).map_err(|error| refused(&error))?
         }
-        Err(refusal) => Err(refusal),
+        Err(refusal) => return Err(refusal),
+    };
+    Ok(said(was_there, json))
+}
+
+fn said(was_there: bool, json: bool) -> String {
+    match (json, was_there) {
+        (true, _) => format!("{}\n", serde_json::json!({"detached": was_there})),
+        (false, true) => "detached\n".to_owned(),
+        (false, false) => "nothing was attached\n".to_owned(),
     }
 }
 
@@ -28,4 +36,15 @@ pub(super) fn refused(error: &OpenError) -> Refusal {
         OpenError::Occupied { .. } | OpenError::Other(_) => FAILED,
     };
     Refusal { text: error.to_string(), code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_whether_there_was_anything_to_people_and_to_programs() {
+        let all = [(true, true), (true, false), (false, true), (false, false)].map(|(was, json)| said(was, json));
+        assert_eq!(all, ["{\"detached\":true}\n", "detached\n", "{\"detached\":false}\n", "nothing was attached\n"]);
+    }
 }

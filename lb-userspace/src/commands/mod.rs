@@ -15,7 +15,7 @@ mod table;
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::{
     cli::{Cli, Command, Places},
     config,
-    observe::{FAILED, Request, client, client::Refusal},
+    observe::{FAILED, NOBODY, Request, client, client::Refusal},
 };
 
 /// Where the file is when no flag says so.
@@ -37,7 +37,7 @@ pub const SOCKET: &str = "/run/tidegate/admin.sock";
 pub fn execute(cli: Cli) -> ExitCode {
     let Cli { places, command } = cli;
     let result = match command {
-        Command::Run(flags) => run::run(&places, &flags),
+        Command::Run(flags) => run::run(&places, &flags).map(Said::from),
         Command::Check { file, json } => {
             let checked = check::check(&file, json);
             write(&mut io::stderr(), &checked.stderr);
@@ -45,20 +45,35 @@ pub fn execute(cli: Cli) -> ExitCode {
             return ExitCode::from(checked.code);
         }
         Command::Reload { json } => reload::reload(&places, json),
-        Command::Status { json } => show(&places, &Request::Status {}, json, status::text),
-        Command::Services { json } => show(&places, &Request::Services {}, json, services::text),
-        Command::Backends { service, json } => show(&places, &Request::Backends { service }, json, backends::text),
-        Command::Detach => detach::detach(&places),
+        Command::Status { json } => show(&places, &Request::Status {}, json, status::text).map(Said::from),
+        Command::Services { json } => show(&places, &Request::Services {}, json, services::text).map(Said::from),
+        Command::Backends { service, json } => {
+            show(&places, &Request::Backends { service }, json, backends::text).map(Said::from)
+        }
+        Command::Detach { json } => detach::detach(&places, json).map(Said::from),
     };
     match result {
-        Ok(text) => {
+        Ok(Said { text, code }) => {
             write(&mut io::stdout(), &text);
-            ExitCode::SUCCESS
+            ExitCode::from(code)
         }
         Err(refusal) => {
             write(&mut io::stderr(), &format!("tidegate: {}\n", refusal.text.trim_end()));
             ExitCode::from(refusal.code)
         }
+    }
+}
+
+/// What goes to standard output, and the exit code.
+#[derive(Debug)]
+struct Said {
+    text: String,
+    code: u8,
+}
+
+impl From<String> for Said {
+    fn from(text: String) -> Self {
+        Self { text, code: 0 }
     }
 }
 
@@ -69,7 +84,7 @@ fn show<T: DeserializeOwned>(
     json: bool,
     text: fn(&T) -> String,
 ) -> Result<String, Refusal> {
-    let document = client::ask(&places.socket(), request)?;
+    let document = places.ask(request)?;
     if json { Ok(format!("{document}\n")) } else { Ok(text(&read(document)?)) }
 }
 
@@ -91,9 +106,26 @@ impl Places {
         self.config.as_deref().unwrap_or(Path::new(CONFIG))
     }
 
-    /// The socket by which a running balancer is found: of the flag, of the file, else the default.
-    pub fn socket(&self) -> PathBuf {
-        let by_file = || config::read(self.config()).ok().and_then(|(model, _)| model.socket);
-        self.socket.clone().or_else(by_file).unwrap_or_else(|| SOCKET.into())
+    /// Asks the running balancer, which is found by the socket of the flag, of the file, else the default.
+    fn ask(&self, request: &Request) -> Result<Value, Refusal> {
+        if let Some(socket) = &self.socket {
+            return client::ask(socket, request);
+        }
+        let file = self.config();
+        match config::read(file) {
+            Ok((model, _)) => client::ask(model.socket.as_deref().unwrap_or(Path::new(SOCKET)), request),
+            Err(_) => client::ask(Path::new(SOCKET), request).map_err(|refusal| match refusal.code {
+                // The file that an operator is about to mend is the one that would say where to ask.
+                NOBODY if file.exists() => Refusal {
+                    text: format!(
+                        "{}; {} has faults, so its admin.socket is not known: if it has one, say it by --socket",
+                        refusal.text,
+                        file.display()
+                    ),
+                    ..refusal
+                },
+                _ => refusal,
+            }),
+        }
     }
 }

@@ -6,8 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    fs,
-    io::Write as _,
+    io,
     os::{
         linux::net::SocketAddrExt as _,
         unix::{
@@ -28,7 +27,7 @@ use tokio::{
     time,
 };
 
-use super::{FAILED, SOCKET, check::BAD_CONFIG, detach::refused, table::counted};
+use super::{FAILED, SOCKET, check::BAD_CONFIG, detach::refused, table::counted, write};
 use crate::{
     cli::{Places, Run},
     config,
@@ -94,7 +93,8 @@ fn log_to_stderr() {
 /// Flags over the file over defaults.
 fn prepare(places: &Places, flags: &Run) -> Result<Setup, Refusal> {
     let file = places.config().to_owned();
-    let octets = fs::read(&file).ok();
+    // Read before it is loaded: what changes between the two is news to the task that follows it.
+    let octets = config::contents(&file);
     let bad = |text: String| Refusal { text, code: BAD_CONFIG };
     let model = config::load(&file).map_err(|faults| bad(format!("cannot start with this file\n{faults}")))?;
     let mut interfaces = if flags.iface.is_empty() { model.node.interfaces.clone() } else { flags.iface.clone() };
@@ -122,6 +122,9 @@ fn prepare(places: &Places, flags: &Run) -> Result<Setup, Refusal> {
 
 /// From attaching to the end.
 async fn live(setup: Setup) -> Result<(), Refusal> {
+    // Before anything is attached: HUP would end us, and TERM and INT leave a start half done.
+    let (events, inbox) = mpsc::channel(INBOX);
+    follow_signals(&events).map_err(|error| failed(format!("cannot take signals: {error}")))?;
     refuse_live(&setup.socket).map_err(|error| failed(format!("{error:#}")))?;
     let options = Options {
         pin_dir: setup.pin_dir.clone(),
@@ -132,7 +135,7 @@ async fn live(setup: Setup) -> Result<(), Refusal> {
     let datapath = KernelDatapath::open(&options).map_err(|error| refused(&error))?;
     let is_first = !datapath.adopted();
     let mut datapath = Some(datapath);
-    let result = serve(setup, &mut datapath).await;
+    let result = serve(setup, &mut datapath, (events, inbox)).await;
     // A first start that fails leaves nothing behind.
     if let (Err(_), Some(datapath), true) = (&result, datapath.take(), is_first)
         && let Err(error) = datapath.detach()
@@ -143,17 +146,20 @@ async fn live(setup: Setup) -> Result<(), Refusal> {
 }
 
 /// Takes the packet path from `datapath` once nothing can fail any more.
-async fn serve(setup: Setup, datapath: &mut Option<KernelDatapath>) -> Result<(), Refusal> {
+async fn serve(
+    setup: Setup,
+    datapath: &mut Option<KernelDatapath>,
+    (events, inbox): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+) -> Result<(), Refusal> {
     let failed_by = |error: anyhow::Error| failed(format!("{error:#}"));
     let socket = Socket::bind(&setup.socket).map_err(failed_by)?;
     let network = Arc::new(Netlink::new().map_err(failed_by)?);
-    let (events, inbox) = mpsc::channel(INBOX);
     let (found, probes) = mpsc::channel(INBOX);
     let (targets, wanted_targets) = watch::channel(BTreeMap::new());
     let (addresses, wanted_addresses) = watch::channel(BTreeSet::new());
-    follow_signals(&events).map_err(|error| failed(format!("cannot take signals: {error}")))?;
 
     let Some(open) = datapath.take() else { return Ok(()) };
+    let mut serves = open.adopted();
     let file = setup.file.clone();
     let load = Box::new(move || config::load(&file).map_err(|faults| faults.to_string()));
     let interfaces = setup.settings.node.interfaces.clone();
@@ -174,13 +180,21 @@ async fn serve(setup: Setup, datapath: &mut Option<KernelDatapath>) -> Result<()
     let server = tokio::spawn(socket.serve(setup.pin_dir, events, answering));
 
     let channels = Channels { events: inbox, probes, targets, addresses };
-    let ended = control::serve(&mut controller, channels, say_ready).await;
+    let ended = control::serve(&mut controller, channels, |controller| {
+        serves = true;
+        say_ready(controller);
+    })
+    .await;
     // The socket's file goes first, so that nobody finds a controller that is leaving.
     server.abort();
     let _ = server.await;
     let open = controller.into_datapath();
     let result = match ended {
         Ended::Stopped if setup.detach_on_exit => open.detach().map_err(failed_by),
+        Ended::Stopped if !serves => {
+            log::info!("stopped before it ever served: what it had attached is taken away again");
+            open.detach().map_err(failed_by)
+        }
         Ended::Stopped => {
             log::info!("stopped; the packet path goes on forwarding, `tidegate detach` ends that");
             Ok(())
@@ -197,13 +211,13 @@ async fn serve(setup: Setup, datapath: &mut Option<KernelDatapath>) -> Result<()
 }
 
 /// The line that scripts and people wait for.
-#[expect(clippy::print_stdout, reason = "the line with `ready` is promised, and logs go to stderr")]
 fn say_ready<D: Datapath>(controller: &Controller<D>) {
     let nics: Vec<String> =
         controller.datapath().attached().iter().map(|nic| format!("{} ({})", nic.name, nic.mode)).collect();
     let services = counted(controller.services(), "service");
-    println!("tidegate {} ready: {services} on {}", env!("CARGO_PKG_VERSION"), nics.join(", "));
-    let _ = std::io::stdout().flush();
+    // Not by `println!`: whoever waited for it may be gone, or its disk full, and we serve all the same.
+    let line = format!("tidegate {} ready: {services} on {}\n", env!("CARGO_PKG_VERSION"), nics.join(", "));
+    write(&mut io::stdout(), &line);
     log::info!("ready: {services} on {}", nics.join(", "));
     if let Some(address) = std::env::var_os("NOTIFY_SOCKET")
         && let Err(error) = notify(&address)
@@ -213,7 +227,7 @@ fn say_ready<D: Datapath>(controller: &Controller<D>) {
 }
 
 /// Tells systemd, where it is asked for (sd_notify(3)); a name with `@` is an abstract socket's.
-fn notify(address: &OsStr) -> std::io::Result<()> {
+fn notify(address: &OsStr) -> io::Result<()> {
     let address = match address.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(address)?,
@@ -222,7 +236,7 @@ fn notify(address: &OsStr) -> std::io::Result<()> {
 }
 
 /// HUP reads the file, TERM and INT stop.
-fn follow_signals(events: &mpsc::Sender<Event>) -> std::io::Result<()> {
+fn follow_signals(events: &mpsc::Sender<Event>) -> io::Result<()> {
     let (mut hangup, mut terminate, mut interrupt) =
         (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let events = events.clone();

@@ -26,6 +26,7 @@ mod yaml;
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -39,20 +40,38 @@ pub const MAX_FILE: usize = 16 << 20;
 
 const SMALLEST: &str = "the smallest file has `version: 1` and `services`, with `listen` and `backends` in each";
 
-/// Reads the file at `path`; warnings go to the log.
+/// Reads the file at `path`, which is one that can be read again; warnings go to the log.
 pub fn load(path: &Path) -> Result<Model, Faults> {
-    let (model, warnings) = read(path)?;
+    let octets = octets(path, Kind::File).map_err(|fault| of_file(path, fault))?;
+    let (model, warnings) = parse_octets(&octets, &path.display().to_string())?;
     for warning in warnings {
         log::warn!("{warning}");
     }
     Ok(model)
 }
 
-/// Reads the file at `path`.
+/// Reads the file at `path`, or whatever a pipe there says.
 pub fn read(path: &Path) -> Result<(Model, Vec<Warning>), Faults> {
-    let file = path.display().to_string();
-    let octets = octets(path).map_err(|(message, help)| Faults::one(Fault::of_file(&file, message, help)))?;
-    parse_octets(&octets, &file)
+    let octets = octets(path, Kind::Any).map_err(|fault| of_file(path, fault))?;
+    parse_octets(&octets, &path.display().to_string())
+}
+
+/// What the file at `path` contains, to know it again; nothing where [`load`] cannot read it.
+pub fn contents(path: &Path) -> Option<Vec<u8>> {
+    octets(path, Kind::File).ok()
+}
+
+fn of_file(path: &Path, (message, help): (String, &'static str)) -> Faults {
+    Faults::one(Fault::of_file(&path.display().to_string(), message, help))
+}
+
+/// What may be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Pipes too: who reads them waits for whoever writes.
+    Any,
+    /// Regular files only: a controller never waits, and reads more than once.
+    File,
 }
 
 /// Reads the octets of a file, which need not be text.
@@ -116,7 +135,7 @@ fn file_keys(report: &mut Report, root: &Value<'_>) -> Option<Model> {
 }
 
 /// What the file contains, or why that is not known.
-fn octets(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
+fn octets(path: &Path, kind: Kind) -> Result<Vec<u8>, (String, &'static str)> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => ("there is no such file".to_owned(), "check the path; `--config` names another one"),
         io::ErrorKind::PermissionDenied => {
@@ -124,9 +143,15 @@ fn octets(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
         }
         _ => (format!("not readable: {error}"), "check the path and what it leads to"),
     };
-    let file = File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.is_dir() {
+    // Without NONBLOCK the opening of a pipe waits already.
+    let flags = if kind == Kind::File { libc::O_NONBLOCK } else { 0 };
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
         return Err(("this is a directory".to_owned(), "name the file in it"));
+    }
+    if kind == Kind::File && !metadata.is_file() {
+        return Err(("this is no regular file".to_owned(), "it is read again whenever it changes: make it a file"));
     }
     let mut octets = Vec::new();
     // One octet more than allowed: the size that the system reports is none for pipes and /proc.

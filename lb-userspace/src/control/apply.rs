@@ -125,10 +125,14 @@ impl<D: Datapath> Controller<D> {
         self.short.clone_from(&wish.short);
     }
 
-    /// Backends that no packet path of ours leads to.
+    /// NICs that are gone, and backends that no packet path of ours leads to.
     fn note_astray(&mut self) {
         let (Some(model), Some(surroundings)) = (&self.model, &self.surroundings) else { return };
-        let mut astray = BTreeSet::new();
+        let gone = surroundings.gone(self.datapath.attached());
+        let gone = gone.iter().map(|nic| {
+            format!("{nic}: this NIC is gone, and the program with it; when it is back, restart this controller")
+        });
+        let mut astray: BTreeSet<String> = gone.collect();
         for (name, service) in &model.services {
             for backend in &service.backends {
                 if let Way::None(why) = surroundings.way(*backend.address.ip(), self.datapath.attached()) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use log::Level;
+use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
@@ -220,6 +220,8 @@ impl<D: Datapath> Controller<D> {
                 if self.model.as_ref() != Some(&model) {
                     log::info!("{}: in force now, services: {}", self.settings.file.display(), model.services.len());
                     self.take_up(model, now);
+                } else {
+                    log::info!("{}: read again, it says nothing new", self.settings.file.display());
                 }
             }
             Err(fault) => {
@@ -239,9 +241,8 @@ impl<D: Datapath> Controller<D> {
         for what in &self.file.needs_restart {
             log::warn!("{what}");
         }
-        if let Some(level) = model.log_level {
-            log::set_max_level(level);
-        }
+        // Also back to the default, when the key is taken out of the file.
+        log::set_max_level(model.log_level.unwrap_or(LevelFilter::Info));
         let adopted = self.adopted.take();
         self.roster.follow(&model, adopted.as_ref(), now);
         let targets = roster::targets(&model);

@@ -13,6 +13,10 @@ use std::{
     ffi::OsString,
     fs,
     path::{Component, Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +30,7 @@ use tokio::{
 };
 
 use super::Event;
+use crate::config;
 
 /// A burst is over when nothing has happened for this long,
 pub const QUIET: Duration = Duration::from_millis(100);
@@ -45,34 +50,30 @@ pub async fn follow(path: PathBuf, read: Option<Vec<u8>>, events: mpsc::Sender<E
     let (send_hint, mut hints) = mpsc::channel(64);
     let mut watch = Watch::new(&path, send_hint);
     let mut known = read;
+    // What happened between that reading and the watch was said to nobody: it is compared at once.
+    let mut pause = Duration::ZERO;
     loop {
-        // Before the file is read, so that no change after the reading is missed; and before the first
-        // wait, so that none is missed between the reading at start and the first watch.
+        tokio::select! {
+            hint = hints.recv() => {
+                // The channel closes only where there is no watcher at all.
+                match hint {
+                    Some(paths) if watch.concerns(&paths) => settle(&mut hints, &watch).await,
+                    Some(_) => continue,
+                    None => time::sleep(COMPARED_BLIND).await,
+                }
+            }
+            () = time::sleep(pause) => {}
+            () = events.closed() => return,
+        }
+        // Before the file is read, so that no change after the reading is missed.
         watch.renew();
-        let now = fs::read(&path).ok();
+        pause = if watch.is_blind() { COMPARED_BLIND } else { COMPARED };
+        let now = config::contents(&path);
         if now != known {
             known = now;
             if events.send(Event::FileChanged).await.is_err() {
                 return;
             }
-        }
-        let pause = if watch.is_blind() { COMPARED_BLIND } else { COMPARED };
-        tokio::select! {
-            () = hint(&mut hints, &watch) => settle(&mut hints, &watch).await,
-            () = time::sleep(pause) => {}
-            () = events.closed() => return,
-        }
-    }
-}
-
-/// Waits for a change that may be one of the file.
-async fn hint(hints: &mut mpsc::Receiver<Vec<PathBuf>>, watch: &Watch) {
-    loop {
-        match hints.recv().await {
-            Some(paths) if watch.concerns(&paths) => return,
-            Some(_) => {}
-            // The channel closes only where there is no watcher at all.
-            None => return time::sleep(COMPARED_BLIND).await,
         }
     }
 }
@@ -98,10 +99,14 @@ struct Watch {
     way: BTreeMap<PathBuf, BTreeSet<OsString>>,
     watched: BTreeSet<PathBuf>,
     failed: bool,
+    /// Hints were lost, and one of them may have been ours.
+    lost: Arc<AtomicBool>,
 }
 
 impl Watch {
     fn new(path: &Path, hints: mpsc::Sender<Vec<PathBuf>>) -> Self {
+        let lost = Arc::new(AtomicBool::new(false));
+        let is_lost = Arc::clone(&lost);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // A queue that overflowed says no names: everything may have changed.
             let paths = match event {
@@ -110,19 +115,24 @@ impl Watch {
                 Ok(_) => return,
                 Err(_) => Vec::new(),
             };
-            // A full channel holds a hint already, and one is enough.
-            let _ = hints.try_send(paths);
+            // A full channel holds hints already, but perhaps all of other files in a busy directory.
+            if hints.try_send(paths).is_err() {
+                is_lost.store(true, Ordering::Relaxed);
+            }
         });
         if let Err(error) = &watcher {
             log::warn!("cannot watch the file for changes, so it is read once a second: {error}");
         }
-        Self {
+        let mut watch = Self {
             path: path.to_owned(),
             watcher: watcher.ok(),
             way: BTreeMap::new(),
             watched: BTreeSet::new(),
             failed: false,
-        }
+            lost,
+        };
+        watch.renew();
+        watch
     }
 
     fn is_blind(&self) -> bool {
@@ -135,7 +145,7 @@ impl Watch {
             let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return true };
             self.way.get(directory).is_some_and(|names| names.contains(name)) || self.way.contains_key(path)
         };
-        paths.is_empty() || paths.iter().any(is_on_the_way)
+        self.lost.swap(false, Ordering::Relaxed) || paths.is_empty() || paths.iter().any(is_on_the_way)
     }
 
     /// Watches the way as it is now.

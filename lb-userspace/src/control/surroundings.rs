@@ -59,6 +59,12 @@ pub enum Way {
 }
 
 impl Surroundings {
+    /// The NICs that the program was attached to and that are no longer there.
+    pub fn gone<'a>(&self, attached: &'a [Attached]) -> Vec<&'a str> {
+        let is_gone = |nic: &&Attached| !self.names.is_empty() && !self.names.contains_key(&nic.ifindex);
+        attached.iter().filter(is_gone).map(|nic| nic.name.as_str()).collect()
+    }
+
     /// The way to a backend by the NICs that the program is attached to.
     pub fn way(&self, address: Ipv4Addr, attached: &[Attached]) -> Way {
         if self.locals.contains(&address) {
@@ -71,9 +77,11 @@ impl Surroundings {
         };
         let Some(nic) = attached.iter().find(|nic| nic.ifindex == ifindex) else {
             let name = self.names.get(&ifindex).cloned().unwrap_or_else(|| format!("interface {ifindex}"));
-            return Way::None(format!(
-                "its route leaves by {name}, which is not attached; add {name} to node.interfaces or --iface"
-            ));
+            return Way::None(if attached.iter().any(|nic| nic.name == name) {
+                format!("its route leaves by {name}, a new NIC of an attached one's name; restart this controller")
+            } else {
+                format!("its route leaves by {name}, which is not attached; add {name} to node.interfaces or --iface")
+            });
         };
         match self.hops.get(&address) {
             Some(NextHop::Known { mac, .. }) => Way::Nic(nic.nic, Mac(*mac)),
@@ -266,5 +274,11 @@ mod tests {
         assert!(matches!(way(ONE), Way::None(why) if why.contains("the gateway itself")));
         assert!(matches!(way(TWO), Way::None(why) if why.contains("eth1, which is not attached")));
         assert_eq!(way(Ipv4Addr::new(10, 0, 0, 3)), Way::Unknown);
+        // Deleted and made again, it has another number: naming it once more would not help.
+        let again = Attached { name: "eth1".into(), ..nic.clone() };
+        assert!(matches!(found.way(TWO, &[again]), Way::None(why) if why.ends_with("restart this controller")));
+        assert_eq!(found.gone(std::slice::from_ref(&nic)), ["eth0"]);
+        assert!(found.gone(&[Attached { ifindex: 3, ..nic.clone() }]).is_empty());
+        assert!(Surroundings::default().gone(std::slice::from_ref(&nic)).is_empty(), "nothing is known yet");
     }
 }

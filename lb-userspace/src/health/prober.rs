@@ -76,20 +76,25 @@ pub async fn probe(mut targets: watch::Receiver<BTreeMap<Key, Target>>, found: m
                 for (key, number) in fresh.zip(0..) {
                     queue.push(Instant::now() + PACE * number, key.clone(), true);
                 }
+                // Who is probed otherwise from now on does not wait for the end of an interval of before.
+                for (key, target) in new.iter().filter(|(key, target)| current.get(*key).is_some_and(|old| old != *target)) {
+                    let at = Instant::now() + target.interval.mul_f64(dice.between(0.0, 1.0));
+                    queue.advance(at, key);
+                }
                 current = new;
             }
             () = time::sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
                 // Of a key that was removed and came back, only the newest entry counts.
                 let Some((key, first)) = queue.pop() else { continue };
                 let Some(target) = current.get(&key) else { continue };
-                let interval = target.interval;
                 let wait = if first { dice.between(0.1, 1.0) } else { dice.between(0.9, 1.1) };
-                let next = Instant::now() + interval.mul_f64(wait);
-                under_way.push(knock(key, target.clone()).map(move |probed| (probed, next)));
+                under_way.push(knock(key, target.clone()).map(move |probed| (probed, wait)));
             }
-            Some((probed, next)) = under_way.next() => {
+            Some((probed, wait)) = under_way.next() => {
                 // A probe that takes longer than the interval delays the next: they never overlap.
-                queue.push(next, probed.key.clone(), false);
+                if let Some(target) = current.get(&probed.key) {
+                    queue.push(probed.sent + target.interval.mul_f64(wait), probed.key.clone(), false);
+                }
                 if found.send(probed).await.is_err() {
                     return;
                 }
@@ -141,6 +146,13 @@ impl Queue {
     fn push(&mut self, at: Instant, key: Key, first: bool) {
         self.due.insert(key.clone(), at);
         self.heap.push(Reverse((at, key, first)));
+    }
+
+    /// Makes one due at `at` that is due later.
+    fn advance(&mut self, at: Instant, key: &Key) {
+        if self.due.get(key).is_some_and(|due| *due > at) {
+            self.push(at, key.clone(), false);
+        }
     }
 
     fn next(&self) -> Option<Instant> {
@@ -252,5 +264,18 @@ mod tests {
         while found.try_recv().is_ok() {}
         time::sleep(Duration::from_millis(400)).await;
         assert!(found.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_shorter_interval_is_not_waited_for() {
+        let (_listener, open) = listener().await;
+        let (send_targets, targets) = watch::channel(BTreeMap::new());
+        let (send, mut found) = mpsc::channel(10);
+        tokio::spawn(probe(targets, send));
+        let hourly = Target { interval: Duration::from_secs(3600), ..target(open) };
+        send_targets.send([(key(open), hourly)].into()).unwrap();
+        found.recv().await.unwrap();
+        send_targets.send([(key(open), target(open))].into()).unwrap();
+        time::timeout(Duration::from_secs(2), found.recv()).await.expect("the interval of before is waited for");
     }
 }

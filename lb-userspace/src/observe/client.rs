@@ -26,10 +26,8 @@ pub struct Refusal {
 /// Asks the controller behind `socket`.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value, Refusal> {
     let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
-    let line = converse(&mut stream, request).map_err(|error| Refusal {
-        text: format!("the balancer at {} gave no answer: {error}", socket.display()),
-        code: FAILED,
-    })?;
+    let line =
+        converse(&mut stream, request).map_err(|error| Refusal { text: no_answer(socket, &error), code: FAILED })?;
     match serde_json::from_str(&line) {
         Ok(Response::Ok { ok }) => Ok(ok),
         Ok(Response::Error { error, code }) => Err(Refusal { text: error, code }),
@@ -54,6 +52,16 @@ fn converse(stream: &mut UnixStream, request: &Request) -> io::Result<String> {
     Ok(answer)
 }
 
+fn no_answer(socket: &Path, error: &io::Error) -> String {
+    let path = socket.display();
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("the balancer at {path} gave no answer within {} s", PATIENCE.as_secs())
+        }
+        _ => format!("the balancer at {path} gave no answer: {error}"),
+    }
+}
+
 fn unreachable(socket: &Path, error: &io::Error) -> Refusal {
     let path = socket.display();
     match error.kind() {
@@ -66,5 +74,16 @@ fn unreachable(socket: &Path, error: &io::Error) -> Refusal {
             code: NOBODY,
         },
         _ => Refusal { text: format!("cannot talk to the balancer at {path}: {error}"), code: NOBODY },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_takes_too_long_is_called_that() {
+        let text = no_answer(Path::new("/s"), &io::Error::from_raw_os_error(libc::EAGAIN));
+        assert_eq!(text, "the balancer at /s gave no answer within 65 s");
     }
 }

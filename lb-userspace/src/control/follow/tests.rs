@@ -171,3 +171,39 @@ async fn a_burst_that_does_not_end_is_applied_after_a_second() {
     assert!(first >= LONGEST && first < LONGEST + QUIET * 5, "{first:?}");
     writer.await.unwrap();
 }
+
+#[tokio::test]
+async fn changed_before_it_was_watched() {
+    let directory = tempfile::tempdir().unwrap();
+    plain(directory.path());
+    let (send, mut events) = mpsc::channel(16);
+    tokio::spawn(follow(directory.path().join("f.yaml"), Some(b"none".to_vec()), send));
+    let event = time::timeout(Duration::from_secs(5), events.recv()).await.expect("the change is not seen");
+    assert!(matches!(event, Some(Event::FileChanged)));
+}
+
+#[tokio::test]
+async fn among_so_many_other_files_that_hints_are_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    plain(directory.path());
+    let (send, mut hints) = mpsc::channel(1);
+    let watch = Watch::new(&directory.path().join("f.yaml"), send);
+    for name in ["noise", "noise", "f.yaml"] {
+        fs::write(directory.path().join(name), "two").unwrap();
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let first = hints.recv().await.unwrap();
+    assert!(first.iter().all(|path| path.ends_with("noise")), "{first:?}");
+    assert!(watch.concerns(&first), "the hint of the file is lost");
+    assert!(!watch.concerns(&first), "it is told once");
+}
+
+#[tokio::test]
+async fn replaced_by_a_pipe_that_nobody_writes() {
+    let mut followed = Followed::new("f.yaml", plain).await;
+    fs::remove_file(followed.path("f.yaml")).unwrap();
+    nix::unistd::mkfifo(&followed.path("f.yaml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    followed.sees_one_change().await;
+    let faults = config::load(&followed.path("f.yaml")).unwrap_err().to_string();
+    assert!(faults.contains("no regular file"), "{faults}");
+}
