@@ -55,7 +55,7 @@ pub enum Step {
     /// Serves an endpoint, or changes which table it points to. The datapath keeps the address filter
     /// and the map of VIPs in line with what is published.
     PublishService(Endpoint, Service),
-    /// Serves an endpoint no longer.
+    /// Serves an endpoint no longer; connections through it go on.
     WithdrawService(Endpoint),
     /// Replies no longer come from here.
     RemoveEndpoint(Endpoint),

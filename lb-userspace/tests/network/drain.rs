@@ -80,6 +80,28 @@ fn a_removed_service_keeps_its_live_connections() {
 }
 
 #[test]
+fn a_removed_address_keeps_its_live_connections_also_where_the_gateway_owns_it() {
+    let other = SocketAddrV4::new([203, 0, 113, 99].into(), 443);
+    let topology = Topology::two_arms(2).unwrap();
+    // Its packets would be answered with RST by the gateway's stack, if they got there.
+    topology.gateway.host.addresses("lo", [*other.ip()], 32).unwrap();
+    let mut stage = Stage::on(topology, &file(&[web(&[0]).and(other), alt(&[1])]));
+    let connection = stage.connect(0, other).unwrap();
+    connection.ask().unwrap();
+    for services in [&[web(&[0]), alt(&[1])][..], &[alt(&[1])]] {
+        stage.tidegate.edit(&file(services)).unwrap();
+        stage.tidegate.ask(&["reload"]).unwrap();
+        connection.ask().unwrap();
+    }
+    let again = stage.tidegate.launch();
+    stage.tidegate.process().kill();
+    connection.ask().unwrap();
+    stage.tidegate = again.start().unwrap();
+    connection.upload(1 << 20).unwrap();
+    assert!(stage.connect(1, other).is_err(), "nobody serves it for new clients");
+}
+
+#[test]
 fn two_services_share_backends_also_for_the_same_client_port() {
     let stage = Stage::two_arms(2, &file(&[web(&[0, 1]), alt(&[0, 1])]));
     let mut connections = Vec::new();

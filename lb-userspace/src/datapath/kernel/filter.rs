@@ -42,14 +42,17 @@ impl Filter {
     /// Something with this address is gone.
     pub(super) fn remove(&mut self, address: Address4, bit: u8) -> Result<()> {
         let place = filter_index(address);
-        let Some(needs) = self.needs.get_mut(&(place, bit)) else { return Ok(()) };
-        *needs -= 1;
-        if *needs > 0 {
-            return Ok(());
+        match self.needs.get_mut(&(place, bit)) {
+            Some(needs) if *needs > 1 => *needs -= 1,
+            Some(_) => {
+                self.octets[place] &= !bit;
+                // Counted after the write: one that fails is tried again.
+                self.write()?;
+                self.needs.remove(&(place, bit));
+            }
+            None => {}
         }
-        self.needs.remove(&(place, bit));
-        self.octets[place] &= !bit;
-        self.write()
+        Ok(())
     }
 
     fn note(&mut self, address: Address4, bit: u8) {

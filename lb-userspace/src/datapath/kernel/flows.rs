@@ -6,17 +6,18 @@
 //! flows find empty places, and the few near sets stay for those that live.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
     os::fd::AsFd as _,
     ptr::{self, NonNull},
     slice,
     sync::atomic::{AtomicU16, AtomicU64, Ordering},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
 use aya::maps::MapData;
-use lb_common::{Flow, Tags, limits, state};
+use lb_common::{Address4, Flow, Tags, limits, state};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::clock::Timeouts;
@@ -49,8 +50,15 @@ impl Flows {
         })
     }
 
-    /// Counts what lives at `now`, in jiffies, and frees the places of what is over.
-    pub(super) fn sweep(&self, now: u32, timeouts: &Timeouts) -> FlowCounts {
+    /// Counts what lives at `now`, in jiffies, and frees the places of what is over. Also returned: which of
+    /// the VIPs that are leaving some live flow still names.
+    pub(super) fn sweep(
+        &self,
+        now: u32,
+        timeouts: &Timeouts,
+        leaving: &BTreeMap<Address4, Instant>,
+    ) -> (FlowCounts, BTreeSet<Address4>) {
+        let mut named = BTreeSet::new();
         let mut counts = FlowCounts { max: room(self.sets as u64), ..FlowCounts::default() };
         let mut by_backend = vec![0_u64; limits::BACKENDS];
         for (word, place) in self.tags().iter().zip((0..).step_by(TAGS_A_WORD)) {
@@ -58,8 +66,9 @@ impl Flows {
             let mut place: usize = place;
             while word != 0 {
                 let tag = (word & 0xffff) as u16;
-                if tag > CLAIMED {
-                    self.note(place, tag, now, timeouts, &mut counts, &mut by_backend);
+                let lives = tag > CLAIMED && self.note(place, tag, now, timeouts, &mut counts, &mut by_backend);
+                if lives && !leaving.is_empty() {
+                    named.extend(Some(self.vip(place)).filter(|vip| leaving.contains_key(vip)));
                 }
                 word >>= 16;
                 place += 1;
@@ -67,9 +76,10 @@ impl Flows {
         }
         let taken = by_backend.iter().zip(0..).filter(|(flows, _)| **flows > 0);
         counts.by_backend = taken.map(|(flows, id)| (id, *flows)).collect::<BTreeMap<_, _>>();
-        counts
+        (counts, named)
     }
 
+    /// Whether the flow at a place lives; then it is counted.
     fn note(
         &self,
         place: usize,
@@ -78,21 +88,29 @@ impl Flows {
         timeouts: &Timeouts,
         counts: &mut FlowCounts,
         by_backend: &mut [u64],
-    ) {
+    ) -> bool {
         let (bits, seen, id) = self.flow(place);
         let age = age(now, seen);
         if age > idle_time(bits, timeouts) {
             self.free(place, tag);
-            return;
+            return false;
         }
         if !lives(bits) {
-            return;
+            return false;
         }
         counts.live += 1;
         counts.half_open += u64::from(bits & state::CLIENT_SPOKE == 0);
         if let Some(flows) = by_backend.get_mut(usize::from(id)) {
             *flows += 1;
         }
+        true
+    }
+
+    /// The VIP of the flow at a place.
+    fn vip(&self, place: usize) -> Address4 {
+        debug_assert!(place < self.sets * limits::WAYS, "a place of the table");
+        // SAFETY: as in `flow`.
+        unsafe { ptr::read_volatile(&raw const (*self.flows.start.cast::<Flow>().as_ptr().add(place)).vip) }
     }
 
     /// Empties a place, unless its tag has changed since.

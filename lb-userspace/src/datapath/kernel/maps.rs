@@ -1,5 +1,7 @@
 //! The maps, typed: which octets stand in which map is said here and nowhere else in userspace.
 
+use std::{collections::BTreeMap, time::Instant};
+
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, Pod,
@@ -19,6 +21,8 @@ type LargeTable = [u16; slots::LARGE_ELEMENT];
 pub(super) struct Maps {
     pub(super) services: HashMap<MapData, Endpoint, Service>,
     pub(super) vips: HashMap<MapData, Address4, Vip>,
+    /// VIPs that nothing is served on any more, since when; they stay for their last flows.
+    pub(super) leaving: BTreeMap<Address4, Instant>,
     pub(super) endpoints: HashMap<MapData, Endpoint, u32>,
     pub(super) locals: HashMap<MapData, Address4, u32>,
     backends: Array<MapData, Backend>,
@@ -41,6 +45,7 @@ impl Maps {
         Ok(Self {
             services: typed(object, "SERVICES")?,
             vips: typed(object, "VIPS")?,
+            leaving: BTreeMap::new(),
             endpoints: typed(object, "ENDPOINTS")?,
             locals: typed(object, "LOCALS")?,
             backends: typed(object, "BACKENDS")?,

@@ -22,7 +22,7 @@ mod permit;
 mod pins;
 mod steps;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
@@ -178,7 +178,10 @@ impl Datapath for KernelDatapath {
 
     fn flows(&mut self) -> Result<FlowCounts> {
         let now = self.jiffies()?;
-        Ok(FlowCounts { max: self.max_flows, ..self.maps.flows.sweep(now, &self.timeouts) })
+        let at = Instant::now();
+        let (counts, named) = self.maps.flows.sweep(now, &self.timeouts, &self.maps.leaving);
+        self.maps.let_go(&named, at)?;
+        Ok(FlowCounts { max: self.max_flows, ..counts })
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {

@@ -1,6 +1,9 @@
 //! Steps of a plan, done in the maps; and the maps, read back.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use lb_common::{Address4, Endpoint, Port, Service, Vip, filter, limits};
@@ -52,19 +55,37 @@ impl Maps {
     /// The filter, then the VIP, then the service: each is there before what needs it.
     fn publish(&mut self, endpoint: &Endpoint, service: &Service, there: &BTreeMap<Endpoint, Service>) -> Result<()> {
         if !there.contains_key(endpoint) {
-            self.filter.add(endpoint.address, filter::VIP)?;
+            if self.vips.get(&endpoint.address, 0).is_err() {
+                self.filter.add(endpoint.address, filter::VIP)?;
+            }
             self.vips.insert(endpoint.address, Vip { protocols: Vip::TCP }, 0)?;
+            self.leaving.remove(&endpoint.address);
         }
         Ok(self.services.insert(endpoint, service, 0)?)
     }
 
-    /// The same backwards.
+    /// The service goes at once. Its address stays a VIP that nothing is served on, as long as connections
+    /// through it live: without it their packets would pass to the gateway's own stack.
     fn withdraw(&mut self, endpoint: &Endpoint, there: &BTreeMap<Endpoint, Service>) -> Result<()> {
         forget(&mut self.services, endpoint)?;
         if on(there, endpoint.address).all(|other| other == endpoint) {
-            forget(&mut self.vips, &endpoint.address)?;
+            self.vips.insert(endpoint.address, Vip { protocols: 0 }, 0)?;
+            self.leaving.insert(endpoint.address, Instant::now());
         }
-        self.filter.remove(endpoint.address, filter::VIP)
+        Ok(())
+    }
+
+    /// Lets those VIPs go that nothing is served on and that no flow of a sweep, begun at `swept_at`, names.
+    pub(super) fn let_go(&mut self, named: &BTreeSet<Address4>, swept_at: Instant) -> Result<()> {
+        // Who read the service a moment before it went has made its flow by then.
+        let is_over = |since: Instant| swept_at.saturating_duration_since(since) >= Duration::from_secs(1);
+        let over = self.leaving.iter().filter(|(vip, since)| is_over(**since) && !named.contains(vip));
+        for vip in over.map(|(vip, _)| *vip).collect::<Vec<_>>() {
+            forget(&mut self.vips, &vip)?;
+            self.filter.remove(vip, filter::VIP)?;
+            self.leaving.remove(&vip);
+        }
+        Ok(())
     }
 
     /// Brings VIPs and filter in line with the services and endpoints that are there: a controller may
@@ -72,14 +93,16 @@ impl Maps {
     pub(super) fn mend(&mut self) -> Result<BTreeMap<Endpoint, Service>> {
         let services: BTreeMap<Endpoint, Service> = self.services.iter().collect::<Result<_, _>>()?;
         let endpoints: Vec<Endpoint> = self.endpoints.keys().collect::<Result<_, _>>()?;
-        let vips = services.keys().map(|endpoint| (endpoint.address, filter::VIP));
-        self.filter.reset(vips.chain(endpoints.iter().map(|endpoint| (endpoint.address, filter::BACKEND))))?;
-        for endpoint in services.keys() {
-            self.vips.insert(endpoint.address, Vip { protocols: Vip::TCP }, 0)?;
-        }
-        let vips: Vec<Address4> = self.vips.keys().collect::<Result<_, _>>()?;
-        for vip in vips.iter().filter(|vip| on(&services, **vip).next().is_none()) {
-            forget(&mut self.vips, vip)?;
+        let mut vips: BTreeSet<Address4> = self.vips.keys().collect::<Result<_, _>>()?;
+        vips.extend(services.keys().map(|endpoint| endpoint.address));
+        let backends = endpoints.iter().map(|endpoint| (endpoint.address, filter::BACKEND));
+        self.filter.reset(vips.iter().map(|vip| (*vip, filter::VIP)).chain(backends))?;
+        for vip in vips {
+            let is_served = on(&services, vip).next().is_some();
+            self.vips.insert(vip, Vip { protocols: if is_served { Vip::TCP } else { 0 } }, 0)?;
+            if !is_served {
+                self.leaving.insert(vip, Instant::now());
+            }
         }
         Ok(services)
     }
