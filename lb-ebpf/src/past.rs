@@ -56,9 +56,13 @@ pub fn past_us<T: Tables>(packet: &Packet, tables: &T) -> Reason {
     Reason::Direct
 }
 
-/// Notes a packet of a direct flow. A SYN on one that is over begins anew: what it has shown is forgotten.
+/// Notes a packet of a direct flow; one that lies or is cut short says nothing. A SYN on a flow that is over
+/// begins anew: what it has shown is forgotten.
 #[inline(always)]
 pub fn pass<T: Tables>(place: &Place, packet: &Packet, side: Side, tables: &T) {
+    if packet.sound().is_err() {
+        return;
+    }
     if packet.opens() && over(place, tables) {
         place.state.set(state::DIRECT);
     }

@@ -144,13 +144,13 @@ fn vips_and_filter_say_what_is_published() {
             if vips.keys().count() == count {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         panic!("{count} VIPs wanted, not {:?}", vips.keys().collect::<Vec<_>>());
     };
     // That of the crash goes, and nobody served the one of the flow for as long.
     sweep_until(&mut datapath, 2);
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    thread::sleep(Duration::from_millis(1100));
     sweep_until(&mut datapath, 2);
     assert_eq!((octets(&space), vips.get(&vip, 0).unwrap().protocols), (served, 0));
     tags.set(0, Tags { words: [0; 2] }, 0).unwrap();

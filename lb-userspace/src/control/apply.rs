@@ -9,6 +9,7 @@ use super::{
     controller::Controller,
     hold::{Hold, packets},
     rests::large_tables,
+    roster::{OUT, Team},
     surroundings::Way,
     wish::{Facts, Wish, wish},
 };
@@ -234,6 +235,9 @@ impl<D: Datapath> Controller<D> {
         faults.extend(self.trouble.iter().map(|trouble| trouble.text.clone()));
         faults.extend(self.hold.iter().map(|_| ALL_SILENT.to_owned()));
         faults.extend(self.unseen.iter().chain(&self.short).chain(&self.astray).cloned());
+        let services = self.model.iter().flat_map(|model| model.services.keys());
+        let out = services.filter(|name| self.roster.team(name).is_some_and(Team::is_out));
+        faults.extend(out.map(|name| format!("{name}: {OUT}")));
         faults
     }
 }

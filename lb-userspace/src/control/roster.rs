@@ -40,6 +40,9 @@ pub(super) struct Team {
     patience: Instant,
 }
 
+/// What is said of a service whose backends are all down.
+pub(super) const OUT: &str = "no backend is up: new connections are answered with RST";
+
 impl Team {
     /// What is known of a backend.
     pub(super) fn member(&self, address: &SocketAddrV4) -> Option<&Health> {
@@ -49,6 +52,11 @@ impl Team {
     /// Why a backend stands where it stands.
     pub(super) fn reason(&self, health: &Health) -> String {
         health.reason(self.rules)
+    }
+
+    /// Nobody is left to take new flows.
+    pub(super) fn is_out(&self) -> bool {
+        self.members.values().all(|health| health.standing == Standing::Down)
     }
 
     /// Until when unknown backends are waited for; `None` when there are none or waiting is over.
@@ -150,6 +158,9 @@ impl Roster {
             log::info!("{name}: backend {address} is up: {reason} ({up} of {all} up)");
         } else {
             log::warn!("{name}: backend {address} is down: {reason} ({up} of {all} up)");
+        }
+        if team.is_out() {
+            log::error!("{name}: {OUT}");
         }
     }
 

@@ -107,6 +107,9 @@ fn direct() -> Case {
         .passes(request.clone().payload(b"hello").build(), NIC_A, DIRECT)
         .passes(answer.clone().payload(b"hello").build(), NIC_B, DIRECT)
         .passes(answer.ttl(1).build(), NIC_B, DIRECT)
+        // A stump passes as well, but does not end the flow.
+        .passes(request.build()[..40].to_vec(), NIC_A, DIRECT)
+        .then(Act::Shows(state::DIRECT | state::CLIENT_SPOKE | state::BACKEND_SPOKE, [1, 2], [45, 85]))
         .passes(request.rst().build(), NIC_A, DIRECT)
         .then(Act::Flows(1))
 }
