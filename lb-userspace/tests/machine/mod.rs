@@ -171,7 +171,8 @@ impl Floor for Machine {
             let table: [BackendId; slots::SMALL_ELEMENT] = table.clone().try_into().unwrap();
             tables.set(u32::from(*service), Plain(table), 0).unwrap();
         }
-        self.ingress = 0;
+        self.place_nics(NIC_A);
+        self.ingress = NIC_A;
     }
 
     fn run(&mut self, frame: &[u8], nic: u16) -> (Verdict, Vec<u8>) {
