@@ -77,7 +77,7 @@ reasons! {
     Inconsistent "inconsistent" => Drop,
     /// A flow was made.
     FlowCreated "flow_created" => Note,
-    /// A live flow, the one idle longest of its sets, made room for a new one.
+    /// A live flow, the one idle longest of its set of eight, made room for a new one.
     FlowEvicted "flow_evicted" => Note,
 }
 
