@@ -287,11 +287,11 @@ fn maps_that_do_not_fit_are_refused_and_left_alone() {
     assert!(!space.pin_dir().exists() && program("eth0") == 0);
 }
 
-/// Not a test by itself: the process that is killed.
-#[test]
-#[ignore = "started by a_start_that_is_killed_is_recovered"]
-fn open_and_wait() {
-    let Ok(pin_dir) = std::env::var("TIDEGATE_TEST_PINS") else { return };
+/// Names the pins to the process that is killed.
+const PINS: &str = "TIDEGATE_TEST_PINS";
+
+/// The process that is killed: this test's own program, once more.
+fn open_and_wait(pin_dir: &str) {
     let options =
         Options { pin_dir: pin_dir.into(), interfaces: vec!["eth0".into()], xdp: XdpMode::Auto, max_flows: 4096 };
     let _datapath = KernelDatapath::open(&options).unwrap();
@@ -300,6 +300,9 @@ fn open_and_wait() {
 
 #[test]
 fn a_start_that_is_killed_is_recovered() {
+    if let Ok(pin_dir) = std::env::var(PINS) {
+        return open_and_wait(&pin_dir);
+    }
     let space = Space::enter();
     veth("eth0", "peer0");
     let begin = Instant::now();
@@ -309,8 +312,8 @@ fn a_start_that_is_killed_is_recovered() {
     for turn in 0..12 {
         // Born in this thread's namespaces.
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "open_and_wait", "--ignored", "--test-threads=1"])
-            .env("TIDEGATE_TEST_PINS", space.pin_dir())
+            .args(["--exact", "a_start_that_is_killed_is_recovered", "--test-threads=1"])
+            .env(PINS, space.pin_dir())
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
