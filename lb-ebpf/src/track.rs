@@ -184,7 +184,7 @@ impl Spot {
     fn oldest<T: Tables>(&self, tables: &T, now: u32) -> Option<(u32, u32)> {
         let timeouts = tables.timeouts();
         let [near, far, _] = self.sets;
-        let set = if (self.tag >> 4) as u32 % NEAR == 0 { near } else { far };
+        let set = if ((self.tag >> 4) as u32).is_multiple_of(NEAR) { near } else { far };
         let words = tables.tags(set)?;
         let mut best = 0;
         for way in 0..times::<{ limits::WAYS as u32 }>() {
