@@ -261,3 +261,11 @@ fn a_summary_is_one_line() {
     let faults = faults("version: 2\nservices: {}\n");
     assert_eq!(faults.summary(), "tidegate.yaml:1:10: version: version 2 of the file is unknown here (and 1 more)");
 }
+
+#[test]
+fn the_readmes_sample_of_a_fault_is_what_check_prints() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let faults = config::parse(&SMALLEST.replace(":80\n", ":70000\n"), "tidegate.yaml").unwrap_err().to_string();
+    let lines: Vec<&str> = faults.lines().take(4).collect();
+    assert!(faults.contains("70000 is not a port") && readme.contains(&lines.join("\n")), "{faults}");
+}
