@@ -4,18 +4,12 @@ use std::{vec, vec::Vec};
 
 use lb_common::{Backend, Reason};
 
-use super::{BACKEND, CLIENT, VIP, one};
+use super::{BACK, BACKEND, CLIENT, NEW, ON, TO_A, TO_B, VIP, one};
 use crate::{
     forward::Verdict,
     header::SYN,
     testing::{Act, Case, Memory, NIC_A, NIC_B, ROUTER_A, TcpPacket, World, endpoint, mac_of, mac_of_address, tcp},
 };
-
-const TO_B: Verdict = Verdict::Redirect(NIC_B);
-const TO_A: Verdict = Verdict::Redirect(NIC_A);
-const NEW: &[(Reason, u64)] = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)];
-const ON: &[(Reason, u64)] = &[(Reason::ToBackend, 1)];
-const BACK: &[(Reason, u64)] = &[(Reason::ToClient, 1)];
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -4,14 +4,11 @@ use std::{vec, vec::Vec};
 
 use lb_common::{Reason, state};
 
-use super::{BACKEND, CLIENT, VIP, one};
+use super::{BACKEND, CLIENT, NEW, ON, VIP, one};
 use crate::{
     forward::Verdict,
     testing::{Act, Case, NIC_A, NIC_B, checksum, tcp},
 };
-
-const NEW: &[(Reason, u64)] = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)];
-const ON: &[(Reason, u64)] = &[(Reason::ToBackend, 1)];
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

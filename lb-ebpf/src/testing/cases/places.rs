@@ -4,17 +4,8 @@ use std::{collections::HashMap, format, string::String, vec, vec::Vec};
 
 use lb_common::{Address4, Port, Reason, flow_hash, limits, protocol, slots, state};
 
-use super::{BACKEND, CLIENT, VIP, one};
-use crate::{
-    forward::Verdict,
-    testing::{Act, Case, Memory, NIC_A, NIC_B, World, endpoint, tcp},
-};
-
-const TO_B: Verdict = Verdict::Redirect(NIC_B);
-const TO_A: Verdict = Verdict::Redirect(NIC_A);
-const NEW: &[(Reason, u64)] = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)];
-const ON: &[(Reason, u64)] = &[(Reason::ToBackend, 1)];
-const BACK: &[(Reason, u64)] = &[(Reason::ToClient, 1)];
+use super::{BACK, BACKEND, CLIENT, NEW, ON, TO_A, TO_B, VIP, one};
+use crate::testing::{Act, Case, Memory, NIC_A, NIC_B, World, endpoint, tcp};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

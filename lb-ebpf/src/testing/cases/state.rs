@@ -2,20 +2,14 @@
 
 use std::{format, string::String, vec, vec::Vec};
 
-use lb_common::Reason;
+use lb_common::{Port, Reason, flow_hash, protocol};
 
-use super::{BACKEND, CLIENT, VIP, one};
+use super::{BACK, BACKEND, CLIENT, NEW, ON, TO_A, TO_B, VIP, one};
 use crate::{
-    forward::Verdict,
     header::{FIN, RST, SYN},
-    testing::{Act, Case, NIC_A, NIC_B, TcpPacket, World, tcp},
+    testing::{Act, Case, NIC_A, NIC_B, TcpPacket, World, endpoint, tcp},
 };
 
-const TO_B: Verdict = Verdict::Redirect(NIC_B);
-const TO_A: Verdict = Verdict::Redirect(NIC_A);
-const NEW: &[(Reason, u64)] = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)];
-const ON: &[(Reason, u64)] = &[(Reason::ToBackend, 1)];
-const BACK: &[(Reason, u64)] = &[(Reason::ToClient, 1)];
 const OTHER: &str = "10.0.1.12:8080";
 
 pub(super) fn cases() -> Vec<Case> {
@@ -34,6 +28,7 @@ pub(super) fn cases() -> Vec<Case> {
         named_but_gone(),
         same_id_another_port(),
         crowd(),
+        crowd_near(),
     ]
 }
 
@@ -201,6 +196,29 @@ fn crowd_seen_in_the_future() -> Case {
 }
 
 /// More flows of one client port than its three sets hold: the idle ones go first.
+/// A client whose tag says that its evictions are near: one in eight.
+fn near_client() -> String {
+    let address = endpoint(CLIENT).address;
+    let hash = |port: u16| flow_hash(address, Port::from(port), protocol::TCP, World::SEED);
+    let near = |port: &u16| (hash(*port) >> 52).is_multiple_of(8);
+    format!("192.0.2.7:{}", (1024..u16::MAX).find(near).expect("one port in eight"))
+}
+
+/// Of the near set the first flow is the oldest, for those clients whose evictions are near.
+fn crowd_near() -> Case {
+    let (vips, world) = thirty();
+    let client = near_client();
+    let mut case =
+        Case::new("the near part of the table gives its oldest too, for one client in eight", |w| *w = world);
+    for vip in vips.iter().take(24) {
+        case = case.arrives(tcp(&client, vip).syn().build(), NIC_A, TO_B, None, NEW).then(Act::Idle(10));
+    }
+    let evicts = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1), (Reason::FlowEvicted, 1)];
+    case.arrives(tcp(&client, &vips[24]).syn().build(), NIC_A, TO_B, None, evicts)
+        .drops(tcp("10.0.2.1:80", &client).by_backend().syn_ack().build(), NIC_B, Reason::OrphanReply)
+        .arrives(tcp("10.0.2.9:80", &client).by_backend().syn_ack().build(), NIC_B, TO_A, None, BACK)
+}
+
 fn crowd() -> Case {
     let (vips, world) = thirty();
     let mut case =

@@ -173,16 +173,6 @@ async fn a_burst_that_does_not_end_is_applied_after_a_second() {
 }
 
 #[tokio::test]
-async fn changed_before_it_was_watched() {
-    let directory = tempfile::tempdir().unwrap();
-    plain(directory.path());
-    let (send, mut events) = mpsc::channel(16);
-    tokio::spawn(follow(directory.path().join("f.yaml"), Some(b"none".to_vec()), send));
-    let event = time::timeout(Duration::from_secs(5), events.recv()).await.expect("the change is not seen");
-    assert!(matches!(event, Some(Event::FileChanged)));
-}
-
-#[tokio::test]
 async fn among_so_many_other_files_that_hints_are_lost() {
     let directory = tempfile::tempdir().unwrap();
     plain(directory.path());
