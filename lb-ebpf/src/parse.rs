@@ -26,8 +26,50 @@ pub struct Packet {
     pub l4: u8,
     /// Octets of the IP packet, as its header says.
     pub length: u16,
+    /// Whether it carries data.
+    pub payload: bool,
+    /// The high half of its sequence number.
+    pub position: u16,
+    /// The high half of its acknowledgment number.
+    pub acknowledged: u16,
     /// What is wrong with it, as bits in the order of [`FAULTS`]; 0 where nothing is.
     faults: u8,
+}
+
+/// What a packet says of its flow, as one number, for functions that can be given no more.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(pub u64);
+
+impl Mark {
+    /// Whether it carries data.
+    #[inline(always)]
+    pub fn payload(self) -> bool {
+        self.0 & 0x100 != 0
+    }
+
+    /// Whether it has one of these TCP flags.
+    #[inline(always)]
+    pub fn has(self, flags: u8) -> bool {
+        self.0 & flags as u64 != 0
+    }
+
+    /// [`Packet::length`].
+    #[inline(always)]
+    pub fn length(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// [`Packet::position`].
+    #[inline(always)]
+    pub fn position(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// [`Packet::acknowledged`].
+    #[inline(always)]
+    pub fn acknowledged(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
 }
 
 /// The packet may be for a VIP.
@@ -55,10 +97,24 @@ impl Packet {
         Err(Reason::Inconsistent)
     }
 
+    /// What it says of its flow.
+    #[inline(always)]
+    pub fn mark(&self) -> Mark {
+        let (acknowledged, position) = (self.acknowledged as u64, self.position as u64);
+        let (length, payload) = (self.length as u64, self.payload as u64);
+        Mark(acknowledged << 48 | position << 32 | length << 16 | payload << 8 | self.flags as u64)
+    }
+
     /// The client opens a connection with it.
     #[inline(always)]
     pub fn opens(&self) -> bool {
         self.flags & (header::SYN | header::ACK | header::RST) == header::SYN
+    }
+
+    /// The other side answers with it that it opens too.
+    #[inline(always)]
+    pub fn answers(&self) -> bool {
+        self.flags & (header::SYN | header::ACK | header::RST) == header::SYN | header::ACK
     }
 
     /// It can take a flow in: neither RST nor FIN nor SYN-ACK.
@@ -108,7 +164,19 @@ fn packet(ethernet: &Ethernet, ip: &Ipv4, tcp: &Tcp, hints: u8, l4: usize, frame
         | below(0, ip.fragment_bits()) << 2
         | below(ip.ttl as usize, 2) << 3;
     let (source, target) = endpoints(ip, tcp.ports.source, tcp.ports.target);
-    Packet { source, target, from: ethernet.source, hints, flags: tcp.flags, l4: l4 as u8, length, faults }
+    Packet {
+        source,
+        target,
+        from: ethernet.source,
+        hints,
+        flags: tcp.flags,
+        l4: l4 as u8,
+        length,
+        payload: below(l4.wrapping_add(header), end) != 0,
+        position: tcp.sequence.high(),
+        acknowledged: tcp.acknowledgment.high(),
+        faults,
+    }
 }
 
 /// 1 where `a < b`, else 0, for numbers below 2⁶³.
@@ -163,7 +231,8 @@ fn stub<F: Frame, T: Tables>(
     // As if it were a RST: such a packet founds no flow and gets no answer.
     let flags = header::RST;
     let from = network.ethernet.source;
-    Ok(Packet { source, target, from, hints, flags, l4: l4 as u8, length: 0, faults: 1 })
+    let (length, payload, position, acknowledged) = (0, false, 0, 0);
+    Ok(Packet { source, target, from, hints, flags, l4: l4 as u8, length, payload, position, acknowledged, faults: 1 })
 }
 
 /// A TCP packet without ports: ours as soon as a TCP service stands on the address.

@@ -4,45 +4,79 @@
 //! slot where the client already talks to the chosen backend from the same port, through another VIP:
 //! the backend could not tell the two connections apart, nor could we tell its replies.
 
-use lb_common::{Backend, BackendId, Reason, Service, client_hash, slots};
+use lb_common::{Backend, BackendId, Reason, Service, client_hash, limits, slots};
 
 use super::{
-    parse::Packet,
-    table::Tables,
-    track::{Peer, Spot},
+    decision::{Decision, ends, goes_to},
+    spot::{Peer, Spot, client_of},
+    table::{NOWHERE, Tables},
+    track::over,
     verifier::times,
 };
 
 /// Slots tried before a client's port is given up on.
 const TRIES: u32 = 8;
+/// Slots tried for another backend than one.
+const LEAPS: u32 = 32;
 
-/// The backend for a client.
+/// A service's table as one number, for functions that can be given no more.
 #[inline(always)]
-pub fn select<T: Tables>(
-    packet: &Packet,
-    service: &Service,
-    spot: &Spot,
-    tables: &T,
-) -> Result<(BackendId, Backend), Reason> {
-    let mut slot = slots::slot(client_hash(packet.source.address), service.slots);
-    let busy = spot.backends_of(tables, packet.source);
+pub fn table_of(service: &Service) -> u64 {
+    (service.slots as u64) << 32 | service.table as u64
+}
+
+/// [`Calls::select`](super::table::Calls::select).
+#[inline(always)]
+pub fn select<T: Tables>(tables: &T, number: u64, table: u64) -> Decision {
+    let (slots, table) = ((table >> 32) as u32, table as u16);
+    let mut slot = slots::slot(client_hash(client_of(number).address), slots);
     for _ in 0..times::<TRIES>() {
-        let id = tables.slot(service, slot);
+        let id = tables.slot(slots, table, slot);
         if id == 0 {
-            return Err(Reason::NoBackend);
+            return ends(Reason::NoBackend);
         }
-        let backend = tables.backend(id).ok_or(Reason::Inconsistent)?;
+        let Some(backend) = tables.backend(id) else { return ends(Reason::Inconsistent) };
         if backend.flags & Backend::PRESENT == 0 {
-            return Err(Reason::Inconsistent);
+            return ends(Reason::Inconsistent);
         }
-        let (address, port) = (backend.address, backend.port);
-        if !busy.contains(&(address, port)) {
-            return match spot.seek(tables, packet.source, Peer::Backend(address, port)) {
-                None => Ok((id, backend)),
-                Some(_) => Err(Reason::TupleConflict),
-            };
+        if is_free(tables, number, Peer::Backend(backend.address, backend.port)) {
+            return goes_to(id);
         }
-        slot = if slot.wrapping_add(1) >= service.slots { 0 } else { slot.wrapping_add(1) };
+        slot = if slot.wrapping_add(1) >= slots { 0 } else { slot.wrapping_add(1) };
     }
-    Err(Reason::TupleConflict)
+    ends(Reason::TupleConflict)
+}
+
+/// Whether a client and port do not talk to a backend; a flow that is over gives way.
+#[inline(always)]
+fn is_free<T: Tables>(tables: &T, client: u64, peer: Peer) -> bool {
+    if tables.seek_half(client, peer.number()) != NOWHERE {
+        return false;
+    }
+    let number = tables.seek(client, peer.number());
+    let Some(place) = tables.place(number) else { return true };
+    let is_over = over(place, tables);
+    if is_over {
+        let tag = Spot::of(tables.shape(), client_of(client)).tag;
+        tables.swap_tag(number / limits::WAYS as u32, number % limits::WAYS as u32, tag, 0);
+    }
+    is_over
+}
+
+/// [`Calls::another`](super::table::Calls::another); 0 where there is none.
+#[inline(always)]
+pub fn another<T: Tables>(tables: &T, client: u64, table: u64, id: BackendId, moves: u8) -> BackendId {
+    let (slots, table) = ((table >> 32) as u32, table as u16);
+    // Slots far from the client's own, so that the clients of a dead backend spread over all others.
+    let salt = (moves as u32).wrapping_add(1).wrapping_mul(0x9e37_79b1);
+    let mut hash = client_hash(client_of(client).address) ^ salt;
+    for _ in 0..times::<LEAPS>() {
+        let other = tables.slot(slots, table, slots::slot(hash, slots));
+        let is_there = tables.backend(other).is_some_and(|backend| backend.flags & Backend::PRESENT != 0);
+        if other != 0 && other != id && is_there {
+            return other;
+        }
+        hash = hash.wrapping_add(0x9e37_79b1);
+    }
+    0
 }

@@ -30,7 +30,16 @@ fn endpoint(text: &str) -> Endpoint {
 
 fn backend(address: &str, flags: u16) -> Backend {
     let Endpoint { address, port, .. } = endpoint(address);
-    Backend { address, port, flags: flags | Backend::PRESENT, nic: 3, service: 7, hop: Mac([2; 6]), zero: [0; 2] }
+    Backend {
+        address,
+        port,
+        flags: flags | Backend::PRESENT,
+        nic: 3,
+        service: 7,
+        hop: Mac([2; 6]),
+        zero: [0; 2],
+        timeouts: lb_common::Timeouts { syn: 0, established: 0, fin: 0 },
+    }
 }
 
 fn pinned(space: &Space, name: &str) -> Map {
@@ -45,8 +54,8 @@ fn filtered(space: &Space, address: &str) -> u8 {
 
 /// One of each kind of step, in the order of a plan.
 fn plan() -> Vec<Step> {
-    let small = Service { id: 7, table: 7, slots: slots::SMALL };
-    let large = Service { id: 2047, table: 63, slots: slots::LARGE };
+    let small = Service { id: 7, table: 7, slots: slots::SMALL, flags: 0 };
+    let large = Service { id: 2047, table: 63, slots: slots::LARGE, flags: 0 };
     vec![
         Step::AddLocal("10.0.0.1".parse().unwrap()),
         Step::AddLocal("203.0.113.10".parse().unwrap()),

@@ -122,6 +122,7 @@ fn entry(facts: &Facts<'_>, id: BackendId, service: ServiceId, address: SocketAd
         service,
         hop: Mac([0; 6]),
         zero: [0; 2],
+        timeouts: lb_common::Timeouts { syn: 0, established: 0, fin: 0 },
     });
     facts.surroundings.way(*address.ip(), facts.attached).mark(&mut entry);
     entry

@@ -90,7 +90,7 @@ fn publish(have: &Snapshot, want: &Wanted, steps: &mut Vec<Step>) {
     }
     let mut served = BTreeSet::new();
     for (id, service) in &want.services {
-        let published = lb_common::Service { id: *id, table: service.table, slots: service.slots };
+        let published = lb_common::Service { id: *id, table: service.table, slots: service.slots, flags: 0 };
         for listen in &service.listen {
             served.insert(*listen);
             if have.services.get(listen) != Some(&published) {

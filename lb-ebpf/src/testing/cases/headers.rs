@@ -134,7 +134,7 @@ fn ttl() -> Case {
         // Nor is anything noted of such a packet on a flow that lives.
         .drops(late, NIC_A, Reason::TtlExpired)
         .drops(short, NIC_A, Reason::Truncated)
-        .then(Act::Shows(state::CLIENT_SPOKE, [1, 0], [40, 0]))
+        .then(Act::Shows([state::SPOKE, 0], [1, 0], [40, 0]))
 }
 
 fn fragments() -> Case {

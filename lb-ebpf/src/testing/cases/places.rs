@@ -205,15 +205,15 @@ fn counted() -> Case {
     let back = tcp(BACKEND, CLIENT).by_backend();
     Case::new("a flow shows who has spoken, and counts packets and octets", one)
         .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, TO_B, None, NEW)
-        .then(Act::Shows(0, [1, 0], [40, 0]))
+        .then(Act::Shows([0; 2], [1, 0], [40, 0]))
         .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, TO_B, None, ON)
-        .then(Act::Shows(0, [2, 0], [80, 0]))
+        .then(Act::Shows([0; 2], [2, 0], [80, 0]))
         // A stray packet past the service changes nothing.
         .passes(tcp(CLIENT, BACKEND).rst().build(), NIC_A, &[(Reason::Direct, 1)])
         .arrives(back.syn_ack().payload(b"odd").build(), NIC_B, TO_A, None, BACK)
-        .then(Act::Shows(state::BACKEND_SPOKE, [2, 1], [80, 43]))
+        .then(Act::Shows([0, state::SPOKE], [2, 1], [80, 43]))
         .arrives(tcp(CLIENT, VIP).build(), NIC_A, TO_B, None, ON)
-        .then(Act::Shows(state::BACKEND_SPOKE | state::CLIENT_SPOKE, [3, 1], [120, 43]))
+        .then(Act::Shows([state::SPOKE; 2], [3, 1], [120, 43]))
 }
 
 fn kept_by_packets() -> Case {
@@ -222,7 +222,7 @@ fn kept_by_packets() -> Case {
     let packet = tcp(CLIENT, VIP);
     Case::new("each packet begins the idle time anew, which is short until both have spoken", |w| *w = world)
         .arrives(packet.build(), NIC_A, TO_B, None, NEW)
-        .then(Act::Shows(state::CLIENT_SPOKE, [1, 0], [40, 0]))
+        .then(Act::Shows([state::SPOKE, 0], [1, 0], [40, 0]))
         .then(Act::Idle(World::TIMEOUTS.syn - 2000))
         .arrives(packet.build(), NIC_A, TO_B, None, ON)
         .then(Act::Idle(World::TIMEOUTS.syn - 2000))

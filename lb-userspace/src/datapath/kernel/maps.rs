@@ -9,7 +9,8 @@ use aya::{
     util::nr_cpus,
 };
 use lb_common::{
-    Address4, Backend, BackendId, Endpoint, Nic, Reason, Service, ServiceName, Settings, Traffic, Vip, limits, slots,
+    Address4, Backend, BackendId, Endpoint, Nic, Reason, Service, ServiceName, Settings, Timeouts, Traffic, Vip,
+    limits, slots,
 };
 
 use super::{filter::Filter, flows::Flows};
@@ -36,6 +37,7 @@ pub(super) struct Maps {
     reasons: PerCpuArray<MapData, [u64; limits::REASONS]>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) flows: Flows,
+    defaults: Timeouts,
     cpus: usize,
 }
 
@@ -59,12 +61,26 @@ impl Maps {
             reasons: typed(object, "REASONS")?,
             settings: typed(object, "SETTINGS")?,
             flows: Flows::map(&data(object, "FLOWS")?, &data(object, "FLOW_TAGS")?, flow_sets)?,
+            defaults: Timeouts { syn: 0, established: 0, fin: 0 },
             cpus: nr_cpus().map_err(|(_, error)| error).context("cannot tell the number of CPUs")?,
         })
     }
 
+    /// The timeouts of flows that no service has, and of services that say nothing of them.
+    pub(super) fn default_timeouts(&mut self, timeouts: Timeouts) -> Result<()> {
+        self.defaults = timeouts;
+        let nobody = Backend { timeouts, ..bytemuck::Zeroable::zeroed() };
+        Ok(self.backends.set(0, nobody, 0)?)
+    }
+
+    /// When the flows of each backend are over, by its id.
+    pub(super) fn timeouts(&self) -> Result<Vec<Timeouts>> {
+        (0..limits::BACKENDS as u32).map(|id| Ok(self.backends.get(&id, 0)?.timeouts)).collect()
+    }
+
     pub(super) fn backend(&self, id: BackendId) -> Result<Option<Backend>> {
         let backend = self.backends.get(&id.into(), 0)?;
+        let backend = Backend { timeouts: Timeouts { syn: 0, established: 0, fin: 0 }, ..backend };
         Ok((backend.flags & Backend::PRESENT != 0).then_some(backend))
     }
 
@@ -77,6 +93,7 @@ impl Maps {
             let zero = Traffic { packets: [0; 2], bytes: [0; 2] };
             self.traffic.set(id.into(), PerCpuValues::try_from(vec![zero; self.cpus])?, 0)?;
         }
+        let backend = Backend { timeouts: self.defaults, ..*backend };
         Ok(self.backends.set(id.into(), backend, 0)?)
     }
 

@@ -28,7 +28,7 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
 use lb_common::{BackendId, Endpoint, LAYOUT, Reason, Service, Settings, Traffic, limits};
 
-use self::{board::Pinboard, clock::Timeouts, maps::Maps};
+use self::{board::Pinboard, maps::Maps};
 pub use self::{detach::detach, error::OpenError};
 use super::{Attached, Datapath, FlowCounts, Snapshot, Step};
 use crate::model::XdpMode;
@@ -50,7 +50,6 @@ pub struct Options {
 pub struct KernelDatapath {
     maps: Maps,
     attached: Vec<Attached>,
-    timeouts: Timeouts,
     max_flows: u64,
     adopted: bool,
     /// What is served, to know when an address has its last service.
@@ -100,14 +99,15 @@ impl KernelDatapath {
                 flows::room(settings.flow_sets.into())
             );
         }
-        let timeouts = Timeouts::new()?;
-        let mut object = load::load(&layout, &settings, &timeouts)?;
+        let hertz = clock::hertz()?;
+        let mut object = load::load(&layout, &settings, hertz)?;
         let logs = logs::Logs::follow(&mut object);
         let mut maps = Maps::take(&mut object, settings.flow_sets)?;
         if adopted.is_none() {
             // From here on the maps are worth keeping.
             maps.settings.set(0, settings, 0).context("cannot write SETTINGS")?;
         }
+        maps.default_timeouts(clock::timeouts(hertz))?;
         let services = maps.mend()?;
         let program = program(&mut object, driver::PROGRAM)?;
         let attached = attach::attach(program, &mut maps, &layout, &options.interfaces, options.xdp)?;
@@ -115,7 +115,7 @@ impl KernelDatapath {
             true => options.max_flows.into(),
             false => flows::room(settings.flow_sets.into()),
         };
-        Ok(Opened { maps, attached, timeouts, max_flows, services, object, logs })
+        Ok(Opened { maps, attached, max_flows, services, object, logs })
     }
 
     /// Whether the maps were there before: a warm start, whose tables stay until there is evidence.
@@ -140,7 +140,6 @@ impl KernelDatapath {
 struct Opened {
     maps: Maps,
     attached: Vec<Attached>,
-    timeouts: Timeouts,
     max_flows: u64,
     services: BTreeMap<Endpoint, Service>,
     object: Ebpf,
@@ -149,8 +148,8 @@ struct Opened {
 
 impl Opened {
     fn with(self, board: Pinboard, adopted: bool) -> KernelDatapath {
-        let Self { maps, attached, timeouts, max_flows, services, object, logs } = self;
-        KernelDatapath { maps, attached, timeouts, max_flows, adopted, services, object, _logs: logs, board }
+        let Self { maps, attached, max_flows, services, object, logs } = self;
+        KernelDatapath { maps, attached, max_flows, adopted, services, object, _logs: logs, board }
     }
 }
 
@@ -179,7 +178,7 @@ impl Datapath for KernelDatapath {
     fn flows(&mut self) -> Result<FlowCounts> {
         let now = self.jiffies()?;
         let at = Instant::now();
-        let (counts, named) = self.maps.flows.sweep(now, &self.timeouts, &self.maps.leaving);
+        let (counts, named) = self.maps.flows.sweep(now, &self.maps.timeouts()?, &self.maps.leaving);
         self.maps.let_go(&named, at)?;
         Ok(FlowCounts { max: self.max_flows, ..counts })
     }
@@ -197,4 +196,4 @@ impl Datapath for KernelDatapath {
     }
 }
 
-const _: () = assert!(LAYOUT == 1, "another layout: say in `pins` what becomes of the one before");
+const _: () = assert!(LAYOUT == 2, "another layout: say in `pins` what becomes of the one before");

@@ -58,7 +58,7 @@ impl Maps {
             if self.vips.get(&endpoint.address, 0).is_err() {
                 self.filter.add(endpoint.address, filter::VIP)?;
             }
-            self.vips.insert(endpoint.address, Vip { protocols: Vip::TCP }, 0)?;
+            self.vips.insert(endpoint.address, Vip { protocols: Vip::TCP, flags: 0 }, 0)?;
             self.leaving.remove(&endpoint.address);
         }
         Ok(self.services.insert(endpoint, service, 0)?)
@@ -69,7 +69,7 @@ impl Maps {
     fn withdraw(&mut self, endpoint: &Endpoint, there: &BTreeMap<Endpoint, Service>) -> Result<()> {
         forget(&mut self.services, endpoint)?;
         if on(there, endpoint.address).all(|other| other == endpoint) {
-            self.vips.insert(endpoint.address, Vip { protocols: 0 }, 0)?;
+            self.vips.insert(endpoint.address, Vip { protocols: 0, flags: 0 }, 0)?;
             self.leaving.insert(endpoint.address, Instant::now());
         }
         Ok(())
@@ -99,7 +99,7 @@ impl Maps {
         self.filter.reset(vips.iter().map(|vip| (*vip, filter::VIP)).chain(backends))?;
         for vip in vips {
             let is_served = on(&services, vip).next().is_some();
-            self.vips.insert(vip, Vip { protocols: if is_served { Vip::TCP } else { 0 } }, 0)?;
+            self.vips.insert(vip, Vip { protocols: if is_served { Vip::TCP } else { 0 }, flags: 0 }, 0)?;
             if !is_served {
                 self.leaving.insert(vip, Instant::now());
             }
