@@ -44,7 +44,7 @@ mod programs {
         kernel::action(verdict)
     }
 
-    /// The packet belongs to no live flow; what may be at its addresses is in the lowest octet.
+    /// The packet belongs to no live flow; what is known of it is in the lowest octet.
     const UNKNOWN: u64 = 1 << 63;
 
     /// Most packets; a function of its own, so that its stack is free again for the others.
@@ -63,7 +63,7 @@ mod programs {
     fn closer(context: *mut xdp_md, hints: u8) -> u64 {
         let mut end = 0;
         if hints & TO_VIP != 0 {
-            end = tidegate_from_client(context);
+            end = tidegate_from_client(context, hints);
         }
         if hints & FROM_BACKEND != 0 && end == 0 {
             end = tidegate_from_backend(context);
@@ -77,8 +77,8 @@ mod programs {
     /// A packet of no live flow for an address that may be a VIP.
     #[unsafe(no_mangle)]
     #[inline(never)]
-    extern "C" fn tidegate_from_client(context: *mut xdp_md) -> u64 {
-        kernel::packed(from_client(&mut kernel::Packet::from(context), &Maps))
+    extern "C" fn tidegate_from_client(context: *mut xdp_md, hints: u8) -> u64 {
+        kernel::packed(from_client(&mut kernel::Packet::from(context), &Maps, hints))
     }
 
     /// A packet of no live flow from an address that may be a backend's.

@@ -11,10 +11,10 @@ use super::{
     half::{Segment, Shaking},
     header::{RST, SYN},
     note::{break_off, note},
-    parse::Packet,
-    select::table_of,
+    parse::{ALONE, KNOWN, Packet},
+    select::{first_choice, table_of},
     spot::{Peer, Spot, number_of},
-    table::{Identity, Tables},
+    table::{Identity, NOBODY, Tables},
     track::{Found, over},
 };
 
@@ -23,13 +23,15 @@ const MOVES: u8 = 3;
 
 /// Decides about a client's packet to an address that may be a VIP.
 #[inline(always)]
-pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, tables: &T) -> Decision {
+pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, hints: u8, tables: &T) -> Decision {
     let (client, peer) = (packet.source, Peer::vip(packet.target));
     let fault = match packet.sound() {
         Ok(()) => 0,
         Err(reason) => ends(reason),
     };
-    if let Some(found) = spot.seek(tables, client, peer) {
+    if hints & KNOWN != 0
+        && let Some(found) = spot.seek(tables, client, peer)
+    {
         if fault != 0 {
             return fault;
         }
@@ -40,7 +42,8 @@ pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, tables: 
         // It has ended, or its backend is no more, or it was opened directly to what is a VIP now.
         found.release(tables);
     }
-    if let Some(shaking) = spot.shaking(tables, client, peer) {
+    let number = tables.seek_half(number_of(client), peer.number());
+    if let Some(shaking) = spot.shaking_at(tables, number) {
         if fault != 0 {
             return fault;
         }
@@ -57,7 +60,10 @@ pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, tables: 
     }
     match tables.service(&packet.target) {
         Some(_) if fault != 0 => fault,
-        Some(service) => admit(packet, segment, &service, tables),
+        Some(service) => {
+            let is_alone = hints & ALONE != 0 && number == NOBODY;
+            admit(packet, segment, &service, is_alone, tables)
+        }
         None => unserved(packet, tables),
     }
 }
@@ -144,7 +150,7 @@ pub fn can_move<T: Tables>(packet: &Packet, shaking: &Shaking<'_>, tables: &T) -
 
 /// A packet for a service, of no flow.
 #[inline(always)]
-fn admit<T: Tables>(packet: &Packet, segment: &Segment, service: &Service, tables: &T) -> Decision {
+fn admit<T: Tables>(packet: &Packet, segment: &Segment, service: &Service, is_alone: bool, tables: &T) -> Decision {
     let client = number_of(packet.source);
     if service.flags & (Service::FILTERED | Service::RATED | Service::PER_SOURCE) != 0 {
         let kept_away = tables.keeps_away(client, rules_of(service), packet.opens() as u8);
@@ -152,7 +158,8 @@ fn admit<T: Tables>(packet: &Packet, segment: &Segment, service: &Service, table
             return kept_away;
         }
     }
-    let chosen = tables.select(client, table_of(service));
+    let chosen =
+        if is_alone { first_choice(tables, client, service) } else { tables.select(client, table_of(service)) };
     // RFC 9293, section 3.10.7.1: a RST is never answered by a RST.
     if chosen == ends(Reason::NoBackend) && packet.flags & RST == 0 && service.flags & Service::DROPS == 0 {
         return ends(Reason::NoBackendReset);

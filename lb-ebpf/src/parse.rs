@@ -79,6 +79,11 @@ pub const FROM_BACKEND: u8 = 2;
 /// The packet may be for a backend.
 pub const TO_BACKEND: u8 = 4;
 
+/// The client and port have a live flow with the VIP, but this packet does not go on with it.
+pub const KNOWN: u8 = 8;
+/// The client and port have no live flow at all.
+pub const ALONE: u8 = 16;
+
 /// What can be wrong with a packet, by the bit of `faults`; the lowest is told.
 const FAULTS: [Reason; 4] = [Reason::Truncated, Reason::BadHeader, Reason::Fragment, Reason::TtlExpired];
 

@@ -9,7 +9,7 @@ use lb_common::{Backend, BackendId, Reason, Service, client_hash, limits, slots}
 use super::{
     decision::{Decision, ends, goes_to},
     spot::{Peer, Spot, client_of},
-    table::{NOWHERE, Tables},
+    table::Tables,
     track::over,
     verifier::times,
 };
@@ -23,6 +23,18 @@ const LEAPS: u32 = 32;
 #[inline(always)]
 pub fn table_of(service: &Service) -> u64 {
     (service.slots as u64) << 32 | service.table as u64
+}
+
+/// The backend for a client that talks to nobody from this port: most that are new.
+#[inline(always)]
+pub fn first_choice<T: Tables>(tables: &T, client: u64, service: &Service) -> Decision {
+    let slot = slots::slot(client_hash(client_of(client).address), service.slots);
+    let id = tables.slot(service.slots, service.table, slot);
+    if id == 0 {
+        return ends(Reason::NoBackend);
+    }
+    let is_there = tables.backend(id).is_some_and(|backend| backend.flags & Backend::PRESENT != 0);
+    if is_there { goes_to(id) } else { ends(Reason::Inconsistent) }
 }
 
 /// [`Calls::select`](super::table::Calls::select).
@@ -50,7 +62,7 @@ pub fn select<T: Tables>(tables: &T, number: u64, table: u64) -> Decision {
 /// Whether a client and port do not talk to a backend; a flow that is over gives way.
 #[inline(always)]
 fn is_free<T: Tables>(tables: &T, client: u64, peer: Peer) -> bool {
-    if tables.seek_half(client, peer.number()) != NOWHERE {
+    if tables.half(tables.seek_half(client, peer.number())).is_some() {
         return false;
     }
     let number = tables.seek(client, peer.number());

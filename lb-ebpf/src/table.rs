@@ -103,8 +103,10 @@ pub struct Pending {
 const _: () = assert!(size_of::<Place>() == size_of::<Flow>() && align_of::<Place>() == align_of::<Flow>());
 const _: () = assert!(size_of::<HalfPlace>() == size_of::<Half>() && align_of::<HalfPlace>() == align_of::<Half>());
 
-/// The number of no place.
+/// No place: the client and port have other entries, but not this one.
 pub const NOWHERE: u32 = u32::MAX;
+/// No place: the client and port have no entry at all.
+pub const NOBODY: u32 = u32::MAX - 1;
 
 /// What loops over sets and slots, by numbers alone: on BPF each is a function that the verifier looks at by
 /// itself, once, and not once more for every way that leads to it. What they do stands in the files named.
@@ -115,8 +117,6 @@ pub trait Calls {
     fn seek_half(&self, client: u64, peer: u64) -> u32;
     /// Claims a place for a new live flow of a client ([`track`](super::track)).
     fn claim(&self, client: u64) -> u32;
-    /// Claims a place for a new handshake of a client ([`half`](super::half)).
-    fn claim_half(&self, client: u64) -> u32;
     /// Notes the beginning of a flow of a client with a VIP; 0 where there was no place ([`enter`](super::enter)).
     fn begin(&self, client: u64, vip: u64, way: u64, birth: u64) -> u32;
     /// Takes the handshake at a place into the live table, with a packet; 0 where there was no place ([`enter`](super::enter)).

@@ -11,7 +11,7 @@ use lb_common::{BackendId, Endpoint, Reason, SKEW, ended, idle, kind, limits};
 
 use super::{
     spot::{CLAIMED, NEAR, Peer, Spot, client_of, lowest, number_of, room, tag_of, zeros},
-    table::{NOWHERE, Place, Tables},
+    table::{NOBODY, NOWHERE, Place, Tables},
     verifier::{masked, times},
 };
 
@@ -24,12 +24,14 @@ pub struct Found<'t> {
 }
 
 impl Spot {
-    /// The number of the place of this client's flow with a peer.
+    /// The number of the place of this client's live flow with a peer, [`NOWHERE`] or [`NOBODY`].
     #[inline(always)]
-    fn search<T: Tables>(&self, tables: &T, client: Endpoint, peer: Peer) -> Option<u32> {
+    pub fn search<T: Tables>(&self, tables: &T, client: Endpoint, peer: Peer) -> u32 {
         let pattern = self.pattern();
+        let mut others = NOBODY;
         for set in self.sets {
-            for (half, word) in tables.tags(set)?.into_iter().enumerate() {
+            let Some(words) = tables.tags(set) else { break };
+            for (half, word) in words.into_iter().enumerate() {
                 // Flows of one client share a tag, so every hit is looked at.
                 let mut hits = zeros(word ^ pattern);
                 for _ in 0..times::<4>() {
@@ -38,19 +40,16 @@ impl Spot {
                     }
                     let number = number(set, (half as u32).wrapping_mul(4).wrapping_add(lowest(hits)));
                     hits &= hits.wrapping_sub(1);
-                    if tables.place(number)?.who.holds(client, peer) {
-                        return Some(number);
+                    let Some(place) = tables.place(number) else { break };
+                    if place.who.holds(client, peer) {
+                        return number;
                     }
+                    // It may be another client's, by chance: then somebody looks once more for nothing.
+                    others = NOWHERE;
                 }
             }
         }
-        None
-    }
-
-    /// The live flow of this client with a peer, on the way that most packets take.
-    #[inline(always)]
-    pub fn find<'t, T: Tables>(&self, tables: &'t T, client: Endpoint, peer: Peer) -> Option<&'t Place> {
-        tables.place(self.search(tables, client, peer)?)
+        others
     }
 
     /// The live flow of this client with a peer, where few packets come.
@@ -113,7 +112,7 @@ impl Spot {
 #[inline(always)]
 pub fn seek<T: Tables>(tables: &T, client: u64, peer: u64) -> u32 {
     let client = client_of(client);
-    Spot::of(tables.shape(), client).search(tables, client, Peer::of(peer)).unwrap_or(NOWHERE)
+    Spot::of(tables.shape(), client).search(tables, client, Peer::of(peer))
 }
 
 /// [`Calls::claim`](super::table::Calls::claim).

@@ -151,10 +151,6 @@ impl Calls for Memory {
         track::claim(self, client)
     }
 
-    fn claim_half(&self, client: u64) -> u32 {
-        half::claim_half(self, client)
-    }
-
     fn begin(&self, client: u64, vip: u64, way: u64, birth: u64) -> u32 {
         enter::begin(self, client, vip, way, birth)
     }
