@@ -221,9 +221,10 @@ fn unusual<F: Frame, T: Tables>(frame: &mut F, tables: &T, length: usize) -> Res
     if ip.is_later_fragment() {
         return portless(tables, ip.target, Reason::Fragment);
     }
-    // RFC 791: the header is as long as it says, in words of four octets.
+    // RFC 791: the header is as long as it says, in words of four octets: at most 14 + 60 octets lie before TCP.
+    // The masks differ, and keep the compiler from reading for both views what only one of them has checked.
     let l4 = L3.wrapping_add(words << 2);
-    match frame.view::<Tcp>(l4) {
+    match frame.view::<Tcp>(masked::<0x7e>(l4 as u64)) {
         Some(tcp) => Ok(packet(&network.ethernet, ip, tcp, l4, length)),
         None => stub(frame, tables, &network, l4),
     }
@@ -232,7 +233,7 @@ fn unusual<F: Frame, T: Tables>(frame: &mut F, tables: &T, length: usize) -> Res
 /// A packet whose TCP header is not whole: it has an owner as long as its ports are there.
 #[inline(always)]
 fn stub<F: Frame, T: Tables>(frame: &mut F, tables: &T, network: &Network4, l4: usize) -> Result<Packet, Reason> {
-    let Some(ports) = frame.view::<header::Ports>(l4) else {
+    let Some(ports) = frame.view::<header::Ports>(masked::<0xfe>(l4 as u64)) else {
         return portless(tables, network.ip.target, Reason::Truncated);
     };
     let (source, target) = endpoints(&network.ip, ports.source, ports.target);
