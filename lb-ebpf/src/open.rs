@@ -48,7 +48,9 @@ pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, hints: u
             return fault;
         }
         let flags = backend_flags(&shaking.place.who, tables);
-        if flags & Backend::PRESENT != 0 && !shaking.is_over(tables) {
+        // A SYN after a stray packet is a connection of its own, with the limits that hold for one.
+        let is_new = packet.opens() && shaking.is(kind::MIDLIFE);
+        if flags & Backend::PRESENT != 0 && !is_new && !shaking.is_over(tables) {
             let resets = flags & Backend::RESETS != 0 && packet.flags & (SYN | RST) == 0;
             if !resets {
                 return go_on(packet, segment, &shaking, tables);
