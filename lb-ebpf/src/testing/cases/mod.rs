@@ -1,19 +1,24 @@
 //! The list of cases, for every floor.
 
+mod close;
+mod floods;
 mod foreign;
 mod forwarding;
 mod headers;
 mod places;
+mod proof;
 mod state;
 
-use std::vec::Vec;
+use std::{format, string::String, vec::Vec};
 
-use lb_common::Reason;
+use lb_common::{Reason, limits};
 
-use super::{Case, NIC_A, NIC_B, TcpPacket, World, tcp};
+use super::{Case, NIC_A, NIC_B, TcpPacket, World, endpoint, tcp};
 use crate::{
     forward::Verdict,
     header::{ACK, FIN, RST, SYN},
+    spot::Spot,
+    table::Shape,
 };
 
 /// The VIP of most cases.
@@ -42,7 +47,17 @@ const BACK: &[(Reason, u64)] = &[(Reason::ToClient, 1)];
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    [forwarding::cases(), foreign::cases(), headers::cases(), state::cases(), places::cases()].concat()
+    [
+        forwarding::cases(),
+        foreign::cases(),
+        headers::cases(),
+        state::cases(),
+        places::cases(),
+        proof::cases(),
+        close::cases(),
+        floods::cases(),
+    ]
+    .concat()
 }
 
 /// One VIP with one backend.
@@ -66,6 +81,15 @@ fn to_vip() -> TcpPacket {
 /// The backend's packet to the client.
 fn back() -> TcpPacket {
     tcp(BACKEND, CLIENT).by_backend()
+}
+
+/// So many other clients whose handshakes stand in the half-open set of one.
+fn same_half_set(client: &str, count: usize) -> Vec<String> {
+    let sets = limits::half_sets(limits::flow_sets(World::MAX_FLOWS));
+    let shape = Shape { sets: limits::flow_sets(World::MAX_FLOWS), half_sets: sets, seed: World::SEED };
+    let set = |client: &str| Spot::of(shape, endpoint(client)).half;
+    let others = (0..0x2_0000).map(|n| format!("198.{}.{}.{}:4321", 18 + (n >> 16), n >> 8 & 255, n & 255));
+    others.filter(|other| set(other) == set(client)).take(count).collect()
 }
 
 /// The RST that answers a packet (RFC 9293, section 3.10.7.1).
