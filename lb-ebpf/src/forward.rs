@@ -9,7 +9,7 @@ use super::{
     half::Segment,
     note::note,
     open::open,
-    parse::{ALONE, FROM_BACKEND, KNOWN, Packet, TO_BACKEND, TO_VIP, parse},
+    parse::{ALONE, FROM_BACKEND, KNOWN, OTHER, Packet, TO_BACKEND, TO_VIP, glance, other, parse},
     past::{pass, past_us},
     reset::reset,
     rewrite::{Change, Hop, rewrite},
@@ -46,22 +46,29 @@ pub enum First {
 
 /// What becomes of one packet; the reason has been counted.
 pub fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> End {
-    let end = match first(frame, tables) {
-        First::Ended(end) => end,
-        First::Unknown(hints) => closer(frame, tables, hints),
-    };
+    let mut end = (Verdict::Pass, Reason::Foreign);
+    let hints = glance(frame, tables);
+    if hints != 0 {
+        end = match first(frame, tables, hints) {
+            First::Ended(end) => end,
+            First::Unknown(hints) => closer(frame, tables, hints),
+        };
+    }
     tables.count(end.1);
     end
 }
 
-/// The packets of live flows, which are nearly all, and those that are none of ours.
+/// The packets of live flows, which are nearly all.
 #[inline(always)]
-pub fn first<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> First {
+pub fn first<F: Frame, T: Tables>(frame: &mut F, tables: &T, hints: u8) -> First {
+    if hints & OTHER != 0 {
+        return First::Ended(end(Err(other(frame, tables))));
+    }
     let packet = match parse(frame, tables) {
         Ok(packet) => packet,
         Err(reason) => return First::Ended(end(Err(reason))),
     };
-    let mut hints = packet.hints;
+    let mut hints = hints;
     if hints & TO_VIP != 0 {
         let spot = Spot::of(tables.shape(), packet.source);
         let number = spot.search(tables, packet.source, Peer::vip(packet.target));
@@ -93,7 +100,7 @@ fn closer<F: Frame, T: Tables>(frame: &mut F, tables: &T, hints: u8) -> End {
         end = from_client(frame, tables, hints);
     }
     if hints & FROM_BACKEND != 0 && end.1 == Reason::Foreign {
-        end = from_backend(frame, tables);
+        end = from_backend(frame, tables, hints);
     }
     if hints & TO_BACKEND != 0 && end.1 == Reason::Foreign {
         end = past(frame, tables);
@@ -115,12 +122,12 @@ pub fn from_client<F: Frame, T: Tables>(frame: &mut F, tables: &T, hints: u8) ->
 
 /// A closer look at a packet from an address that may be a backend's.
 #[inline(always)]
-pub fn from_backend<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> End {
+pub fn from_backend<F: Frame, T: Tables>(frame: &mut F, tables: &T, hints: u8) -> End {
     let look = |frame: &mut F| {
         let packet = parse(frame, tables)?;
         let spot = Spot::of(tables.shape(), packet.target);
         // A backend may be the client of a VIP, and then nobody has looked here yet.
-        if packet.hints & TO_VIP != 0
+        if hints & TO_VIP != 0
             && let Some(found) = spot.seek(tables, packet.target, Peer::backend(packet.source))
         {
             return reply(frame, &packet, found.place, tables);
