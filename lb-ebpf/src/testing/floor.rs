@@ -265,7 +265,7 @@ pub fn play(case: &Case, floor: &mut dyn Floor) -> Result<(), String> {
             }
             Act::Times(id, count, sum) => {
                 let times = floor.times(*id);
-                if times.count != *count || !(*sum..*sum + u64::from(*count) * 500_000).contains(&times.sum) {
+                if times.count != *count || !(*sum..=*sum + u64::from(*count) * 500_000).contains(&times.sum) {
                     return Err(format!("{at}: {count} times wanted that are {sum} µs together, not {times:?}"));
                 }
             }

@@ -1,19 +1,24 @@
 //! The list of cases, for every floor.
 
+mod announced;
 mod close;
+mod ends;
 mod floods;
 mod foreign;
 mod forwarding;
 mod headers;
+mod limits;
+mod moves;
 mod places;
 mod proof;
 mod state;
+mod times;
 
 use std::{format, string::String, vec::Vec};
 
-use lb_common::{Reason, limits};
+use lb_common::{Reason, limits as sizes, slots};
 
-use super::{Case, NIC_A, NIC_B, TcpPacket, World, endpoint, tcp};
+use super::{Case, Memory, NIC_A, NIC_B, TcpPacket, World, endpoint, tcp};
 use crate::{
     forward::Verdict,
     header::{ACK, FIN, RST, SYN},
@@ -56,6 +61,11 @@ pub fn all() -> Vec<Case> {
         proof::cases(),
         close::cases(),
         floods::cases(),
+        moves::cases(),
+        ends::cases(),
+        limits::cases(),
+        times::cases(),
+        announced::cases(),
     ]
     .concat()
 }
@@ -73,6 +83,24 @@ fn two(named: u16) -> World {
     world
 }
 
+/// The slot of the client in an ordinary table.
+fn slot() -> usize {
+    Memory::slot_of(endpoint(CLIENT).address, slots::SMALL) as usize
+}
+
+/// One VIP with two backends: on the client's slot stands the first, on all others the second.
+fn beside(flags: u32) -> World {
+    let mut world = two(2);
+    world.tables.get_mut(&1).expect("the service")[slot()] = 1;
+    world.flag(1, flags);
+    world
+}
+
+/// The other backend's packet to the client.
+fn other() -> TcpPacket {
+    tcp(OTHER, CLIENT).by_backend()
+}
+
 /// The client's packet to the VIP.
 fn to_vip() -> TcpPacket {
     tcp(CLIENT, VIP)
@@ -85,8 +113,8 @@ fn back() -> TcpPacket {
 
 /// So many other clients whose handshakes stand in the half-open set of one.
 fn same_half_set(client: &str, count: usize) -> Vec<String> {
-    let sets = limits::half_sets(limits::flow_sets(World::MAX_FLOWS));
-    let shape = Shape { sets: limits::flow_sets(World::MAX_FLOWS), half_sets: sets, seed: World::SEED };
+    let sets = sizes::half_sets(sizes::flow_sets(World::MAX_FLOWS));
+    let shape = Shape { sets: sizes::flow_sets(World::MAX_FLOWS), half_sets: sets, seed: World::SEED };
     let set = |client: &str| Spot::of(shape, endpoint(client)).half;
     let others = (0..0x2_0000).map(|n| format!("198.{}.{}.{}:4321", 18 + (n >> 16), n >> 8 & 255, n & 255));
     others.filter(|other| set(other) == set(client)).take(count).collect()
