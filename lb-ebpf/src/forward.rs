@@ -83,7 +83,9 @@ pub fn first<F: Frame, T: Tables>(frame: &mut F, tables: &T, hints: u8) -> First
     } else if hints & FROM_BACKEND != 0 {
         let spot = Spot::of(tables.shape(), packet.target);
         let number = spot.search(tables, packet.target, Peer::backend(packet.source));
-        if let Some(place) = tables.place(number) {
+        if let Some(place) = tables.place(number)
+            && !(is_direct(place) && packet.opens() && over(place, tables))
+        {
             return First::Ended(end(reply(frame, &packet, place, tables)));
         }
     }

@@ -111,8 +111,11 @@ pub fn claim_half<T: Tables>(tables: &T, set: u32) -> u32 {
         return NOWHERE;
     }
     let number = set.wrapping_mul(WAYS).wrapping_add(way);
-    if tag != 0 {
+    if way == rotor {
+        // Who takes an empty place here is the youngest, not the next to go.
         tables.set_half_tag(set, WAYS, rotor.wrapping_add(1) as u16);
+    }
+    if tag != 0 {
         let is_over = tables.half(number).is_none_or(|place| is_over(place, tables));
         if !is_over {
             tables.count(Reason::HalfEvicted);
@@ -204,17 +207,17 @@ impl Shaking<'_> {
     pub fn hear(&self, packet: &Packet, segment: &Segment) {
         let place = self.place;
         let [newer, older] = &place.isns;
+        let is_answered = self.has(stage::ANSWERED);
         if packet.answers() {
+            place.expected.set(segment.acknowledgment);
+        }
+        if packet.answers() && !(is_answered && newer.get() == segment.sequence) {
             let stage = &place.who.state[1];
-            if stage.get() & stage::ANSWERED != 0 && newer.get() != segment.sequence {
-                older.set(newer.get());
-                stage.set(stage.get() | stage::ANSWERED_TWICE);
-            }
+            older.set(newer.get());
             newer.set(segment.sequence);
             place.sent.set(segment.space);
-            place.expected.set(segment.acknowledgment);
-            stage.set(stage.get() | stage::ANSWERED);
-        } else if self.has(stage::ANSWERED) {
+            stage.set(stage.get() | stage::ANSWERED | if is_answered { stage::ANSWERED_TWICE } else { 0 });
+        } else if is_answered {
             let end = segment.sequence.wrapping_add(segment.space as u32).wrapping_sub(newer.get());
             if end > place.sent.get() as u32 && end <= u16::MAX as u32 {
                 place.sent.set(end as u16);

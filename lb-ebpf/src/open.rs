@@ -48,7 +48,9 @@ pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, hints: u
             return fault;
         }
         let flags = backend_flags(&shaking.place.who, tables);
-        if flags & Backend::PRESENT != 0 && !shaking.is_over(tables) {
+        // A SYN after a stray packet is a connection of its own, with the limits that hold for one.
+        let is_new = packet.opens() && shaking.is(kind::MIDLIFE);
+        if flags & Backend::PRESENT != 0 && !is_new && !shaking.is_over(tables) {
             let resets = flags & Backend::RESETS != 0 && packet.flags & (SYN | RST) == 0;
             if !resets {
                 return go_on(packet, segment, &shaking, tables);
@@ -64,7 +66,7 @@ pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, hints: u
             let is_alone = hints & ALONE != 0 && number == NOBODY;
             admit(packet, segment, &service, is_alone, tables)
         }
-        None => unserved(packet, tables),
+        None => unserved(packet, fault, tables),
     }
 }
 
@@ -177,10 +179,13 @@ fn admit<T: Tables>(packet: &Packet, segment: &Segment, service: &Service, is_al
 /// A packet to an address that may be a VIP, on a port that no service has: refused where the address is
 /// one that we announce, so that nothing else on the gateway is reached through it.
 #[inline(always)]
-fn unserved<T: Tables>(packet: &Packet, tables: &T) -> Decision {
+fn unserved<T: Tables>(packet: &Packet, fault: Decision, tables: &T) -> Decision {
     match tables.vip(packet.target.address) {
-        Some(vip) if vip.flags & Vip::ANNOUNCED != 0 && packet.flags & RST == 0 => ends(Reason::UnservedReset),
-        Some(vip) if vip.flags & Vip::ANNOUNCED != 0 => ends(Reason::Unserved),
-        _ => ends(Reason::Foreign),
+        Some(vip) if vip.flags & Vip::ANNOUNCED != 0 => {}
+        _ => return ends(Reason::Foreign),
     }
+    if fault != 0 {
+        return fault;
+    }
+    ends(if packet.flags & RST == 0 { Reason::UnservedReset } else { Reason::Unserved })
 }

@@ -1,6 +1,6 @@
 //! From octets to a packet that may be ours. Nothing is changed here.
 
-use lb_common::{Address4, Endpoint, Mac, Port, Reason, filter, protocol};
+use lb_common::{Address4, Endpoint, Mac, Port, Reason, Vip, filter, protocol};
 
 use super::{
     frame::Frame,
@@ -167,7 +167,7 @@ pub fn parse<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Packet, R
 pub fn other<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Reason {
     let Some(Network4 { ip, .. }) = frame.view::<Network4>(0) else { return Reason::Foreign };
     match tables.vip(ip.target) {
-        Some(vip) if vip.flags & lb_common::Vip::ANNOUNCED != 0 && ip.protocol != protocol::ICMP => Reason::Unserved,
+        Some(vip) if vip.flags & Vip::ANNOUNCED != 0 && ip.protocol != protocol::ICMP => Reason::Unserved,
         _ => Reason::Foreign,
     }
 }
@@ -244,11 +244,11 @@ fn stub<F: Frame, T: Tables>(frame: &mut F, tables: &T, network: &Network4, l4: 
     Ok(Packet { source, target, from, flags, l4: l4 as u8, length, payload, position, acknowledged, faults: 1 })
 }
 
-/// A TCP packet without ports: ours as soon as a TCP service stands on the address.
+/// A TCP packet without ports: ours as soon as a TCP service stands on the address, or we put the address there.
 #[inline(always)]
 fn portless<T: Tables>(tables: &T, target: Address4, reason: Reason) -> Result<Packet, Reason> {
     match tables.vip(target) {
-        Some(vip) if vip.protocols & lb_common::Vip::TCP != 0 => Err(reason),
+        Some(vip) if vip.protocols & Vip::TCP != 0 || vip.flags & Vip::ANNOUNCED != 0 => Err(reason),
         _ => Err(Reason::Foreign),
     }
 }

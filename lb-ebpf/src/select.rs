@@ -4,7 +4,7 @@
 //! slot where the client already talks to the chosen backend from the same port, through another VIP:
 //! the backend could not tell the two connections apart, nor could we tell its replies.
 
-use lb_common::{Backend, BackendId, Reason, Service, client_hash, limits, slots};
+use lb_common::{Backend, BackendId, Reason, Service, client_hash, slots};
 
 use super::{
     decision::{Decision, ends, goes_to},
@@ -59,18 +59,20 @@ pub fn select<T: Tables>(tables: &T, number: u64, table: u64) -> Decision {
     ends(Reason::TupleConflict)
 }
 
-/// Whether a client and port do not talk to a backend; a flow that is over gives way.
+/// Whether a client and port do not talk to a backend; what is over gives way.
 #[inline(always)]
 fn is_free<T: Tables>(tables: &T, client: u64, peer: Peer) -> bool {
-    if tables.half(tables.seek_half(client, peer.number())).is_some() {
-        return false;
+    let spot = Spot::of(tables.shape(), client_of(client));
+    if let Some(shaking) = spot.shaking(tables, client_of(client), peer) {
+        if !shaking.is_over(tables) {
+            return false;
+        }
+        shaking.forget(tables);
     }
-    let number = tables.seek(client, peer.number());
-    let Some(place) = tables.place(number) else { return true };
-    let is_over = over(place, tables);
+    let Some(found) = spot.seek(tables, client_of(client), peer) else { return true };
+    let is_over = over(found.place, tables);
     if is_over {
-        let tag = Spot::of(tables.shape(), client_of(client)).tag;
-        tables.swap_tag(number / limits::WAYS as u32, number % limits::WAYS as u32, tag, 0);
+        found.release(tables);
     }
     is_over
 }
@@ -84,8 +86,12 @@ pub fn another<T: Tables>(tables: &T, client: u64, table: u64, id: BackendId, mo
     let mut hash = client_hash(client_of(client).address) ^ salt;
     for _ in 0..times::<LEAPS>() {
         let other = tables.slot(slots, table, slots::slot(hash, slots));
-        let is_there = tables.backend(other).is_some_and(|backend| backend.flags & Backend::PRESENT != 0);
-        if other != 0 && other != id && is_there {
+        if other != 0
+            && other != id
+            && let Some(backend) = tables.backend(other)
+            && backend.flags & Backend::PRESENT != 0
+            && is_free(tables, client, Peer::Backend(backend.address, backend.port))
+        {
             return other;
         }
         hash = hash.wrapping_add(0x9e37_79b1);
