@@ -209,7 +209,7 @@ impl Tables for Memory {
 
     fn timeouts(&self, id: BackendId) -> Timeouts {
         match id {
-            0 => World::TIMEOUTS,
+            0 => self.world.borrow().timeouts.unwrap_or(World::TIMEOUTS),
             id => self.backend(id).map_or(World::TIMEOUTS, |backend| backend.timeouts),
         }
     }
