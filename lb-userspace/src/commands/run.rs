@@ -109,7 +109,7 @@ fn prepare(places: &Places, flags: &Run) -> Result<Setup, Refusal> {
     let xdp = flags.xdp.map_or(model.node.xdp, Into::into);
     let settings = Settings {
         file: file.clone(),
-        node: Node { interfaces, xdp, max_flows: model.node.max_flows },
+        node: Node { interfaces, xdp, ..model.node.clone() },
         interfaces_by_flag: !flags.iface.is_empty(),
         xdp_by_flag: flags.xdp.is_some(),
         socket_by_flag: places.socket.is_some(),

@@ -10,6 +10,7 @@ use std::{
 use lb_common::{limits, slots};
 
 use super::{
+    policy::Policy,
     report::{Place, Report},
     service::{Backend, Draft},
 };
@@ -154,11 +155,19 @@ fn service(draft: Draft, endpoints: Vec<SocketAddrV4>) -> model::Service {
         address,
         weight: backend.weight,
     });
+    let Policy { timeouts, drain, all_down, on_down, retry, measure, limits, access } = draft.policy;
     model::Service {
         listen: draft.listens.into_iter().map(|listen| listen.endpoint).collect(),
         slots: draft.slots,
         health: draft.health,
-        drain: draft.drain,
+        timeouts,
+        drain,
+        all_down,
+        on_down,
+        retry,
+        measure,
+        limits,
+        access,
         backends: backends.collect(),
     }
 }
