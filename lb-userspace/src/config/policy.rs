@@ -11,7 +11,10 @@ use super::{
     scalar::{self, shown},
     tree::Kind,
 };
-use crate::model::{Access, AllDown, Drain, Limits, LiveFlows, Measure, Rate, Retry, Timeouts};
+use crate::{
+    model::{Access, AllDown, Drain, Limits, LiveFlows, Measure, Rate, Retry, Timeouts},
+    time::spelt,
+};
 
 /// What an idle time may be. Jiffies, in which the packet path counts, wrap after 49 days at 1,000 a second.
 const IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
@@ -183,7 +186,7 @@ impl Settings {
         let shorter =
             [("syn", timeouts.syn), ("fin", timeouts.fin)].into_iter().find(|(_, time)| *time > timeouts.established);
         if let (Some(own), Some((key, time))) = (written, shorter) {
-            let (time, established) = (duration::spelt(time), duration::spelt(timeouts.established));
+            let (time, established) = (spelt(time), spelt(timeouts.established));
             report.warn(
                 own.place.clone(),
                 format!("`{key}` is {time}, longer than the {established} of `established`"),
