@@ -190,7 +190,7 @@ pub struct Rate {
 }
 
 /// Who may open connections: whoever `deny` does not name, and `allow` names where it is there. Services that
-/// take a list from `defaults` share it.
+/// take a list from `defaults` share it. Both are in order, each prefix once.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Access {
     /// The IPv4 prefixes of `allow`; `None` where everybody may.

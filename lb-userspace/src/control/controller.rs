@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     path::PathBuf,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -22,6 +23,7 @@ use crate::{
     model::{Model, Node},
     net::GroundFault,
     observe::documents::Reloaded,
+    plan::{Verdicts, verdicts},
     time::Now,
 };
 
@@ -58,6 +60,8 @@ pub struct Controller<D> {
     pub(super) roster: Roster,
     pub(super) surroundings: Option<Surroundings>,
     pub(super) tables: Tables,
+    /// Who may connect, by service: made once for each model.
+    pub(super) verdicts: BTreeMap<Arc<str>, Arc<Verdicts>>,
     pub(super) rests: Rests,
     pub(super) hold: Option<Hold>,
     pub(super) trouble: Option<Trouble>,
@@ -118,6 +122,7 @@ impl<D: Datapath> Controller<D> {
             roster: Roster::default(),
             surroundings: None,
             tables: Tables::default(),
+            verdicts: BTreeMap::new(),
             rests: Rests::new(now),
             hold: None,
             trouble: None,
@@ -245,6 +250,8 @@ impl<D: Datapath> Controller<D> {
         log::set_max_level(model.log_level.unwrap_or(LevelFilter::Info));
         let adopted = self.adopted.take();
         self.roster.follow(&model, adopted.as_ref(), now);
+        let judged = model.services.iter().map(|(name, service)| (name.as_str().into(), &service.access));
+        self.verdicts = judged.map(|(name, access)| (name, verdicts(access).into())).collect();
         let targets = roster::targets(&model);
         let probed = self.model.as_ref().map(roster::targets);
         if probed.as_ref() != Some(&targets) {

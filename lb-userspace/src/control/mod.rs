@@ -32,6 +32,7 @@ mod report;
 mod rests;
 mod roster;
 pub mod surroundings;
+mod terms;
 mod wish;
 
 pub use controller::{Controller, Load, Settings};
