@@ -15,7 +15,8 @@ use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
-    Event, apply::Trouble, hold::Hold, rests::Rests, roster, roster::Roster, surroundings::Surroundings, wish::Tables,
+    Event, apply::Trouble, drains::Drained, hold::Hold, rests::Rests, roster, roster::Roster,
+    surroundings::Surroundings, wish::Tables,
 };
 use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
@@ -295,6 +296,18 @@ impl<D: Datapath> Controller<D> {
     /// What to probe, if that changed.
     pub fn take_targets(&mut self) -> Option<BTreeMap<Key, Target>> {
         self.targets.take()
+    }
+
+    /// Takes in what an earlier controller knew of backends that drain. Only before the first turn.
+    pub fn recall(&mut self, drains: Vec<Drained>) {
+        self.rests.recall(drains);
+    }
+
+    /// Brings what a later controller shall know of backends that drain up to date, and says whether it changed.
+    pub fn update_drains(&self, known: &mut Vec<Drained>) -> bool {
+        let Some(drains) = self.rests.drained(&self.have).filter(|drains| drains != known) else { return false };
+        *known = drains;
+        true
     }
 
     /// Brings the set of addresses whose next hops matter up to date, and says whether it changed.

@@ -9,15 +9,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    net::SocketAddrV4,
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use lb_common::{BackendId, slots};
+use lb_common::{Backend, BackendId, slots};
 
-use super::wish::Wish;
+use super::{drains::Drained, wish::Wish};
 use crate::{
     datapath::{FlowCounts, ServiceId, Snapshot},
     model::{Drain, LiveFlows, Model},
+    plan::endpoint,
     time::Now,
 };
 
@@ -33,6 +35,8 @@ pub(super) struct Rests {
     backends: BTreeMap<BackendId, Draining>,
     /// What each service said last.
     drains: BTreeMap<ServiceId, Drain>,
+    /// What the controller before us knew of those that drain; nothing once the first plan is done.
+    recalled: Option<Vec<Drained>>,
     services: BTreeMap<ServiceId, Instant>,
     tables: BTreeMap<u16, Instant>,
     retire: BTreeSet<BackendId>,
@@ -42,8 +46,10 @@ pub(super) struct Rests {
 /// A backend that is out of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Draining {
-    /// Since when.
+    /// Since when; also before this controller started.
     pub(super) since: Now,
+    /// Since when this controller knows that nothing leads to it.
+    noted: Instant,
     /// What its service says; nothing where the service was gone before this controller started.
     pub(super) drain: Option<Drain>,
     /// Whether the time is over, and this was said.
@@ -63,6 +69,7 @@ impl Rests {
         Self {
             backends: BTreeMap::new(),
             drains: BTreeMap::new(),
+            recalled: Some(Vec::new()),
             services: BTreeMap::new(),
             tables: BTreeMap::new(),
             retire: BTreeSet::new(),
@@ -88,8 +95,15 @@ impl Rests {
         self.backends.retain(|id, _| have.backends.contains_key(id) && !wish.members.contains(id));
         for (id, backend) in have.backends.iter().filter(|(id, _)| !wish.members.contains(id)) {
             let drain = self.drains.get(&backend.service).copied();
-            self.backends.entry(*id).or_insert(Draining { since: now, drain, is_over: false });
+            let recalled = self.recalled.iter().flatten().find(|one| is_of(one, backend, have));
+            self.backends.entry(*id).or_insert_with(|| Draining {
+                since: recalled.map_or(now, |one| now.before(UNIX_EPOCH + Duration::from_millis(one.since_ms))),
+                noted: now.at,
+                drain: drain.or(recalled.map(Drained::drain)),
+                is_over: false,
+            });
         }
+        self.recalled = None;
         self.retire.retain(|id| self.backends.contains_key(id));
         self.services.retain(|id, _| have.names.contains_key(id) && !wish.wanted.services.contains_key(id));
         for id in have.names.keys().filter(|id| !wish.wanted.services.contains_key(id)) {
@@ -105,17 +119,17 @@ impl Rests {
     /// When the next sweep is due.
     pub(super) fn sweep_at(&self) -> Instant {
         let last = self.last_sweep;
-        let rested = self.backends.values().map(|draining| draining.since.at + REST).filter(|at| *at > last).min();
+        let rested = self.backends.values().map(|draining| draining.noted + REST).filter(|at| *at > last).min();
         // Whoever has rested since the last sweep is swept for at once; the longer the others drain, the
         // less often.
-        let youngest = self.backends.values().filter_map(|one| last.checked_duration_since(one.since.at)).min();
+        let youngest = self.backends.values().filter_map(|one| last.checked_duration_since(one.noted)).min();
         let again = last + youngest.map_or(SELDOM, |drained| (drained / 10).clamp(REST, SELDOM));
         rested.map_or(again, |first| first.min(again))
     }
 
     /// Takes in a sweep that began at `now`, and says whether any backend can be retired by it.
     pub(super) fn swept(&mut self, flows: &FlowCounts, now: Now) -> bool {
-        let rested = self.backends.iter().filter(|(_, draining)| draining.since.at + REST <= now.at);
+        let rested = self.backends.iter().filter(|(_, draining)| draining.noted + REST <= now.at);
         self.retire = rested.map(|(id, _)| *id).filter(|id| !flows.by_backend.contains_key(id)).collect();
         self.last_sweep = now.at;
         !self.retire.is_empty()
@@ -150,6 +164,30 @@ impl Rests {
         self.backends.get(&id)
     }
 
+    /// Takes in what the controller before us knew.
+    pub(super) fn recall(&mut self, drains: Vec<Drained>) {
+        self.recalled = Some(drains);
+    }
+
+    /// What the controller after us shall know; nothing before the first plan is done.
+    pub(super) fn drained(&self, have: &Snapshot) -> Option<Vec<Drained>> {
+        if self.recalled.is_some() {
+            return None;
+        }
+        let drained = self.backends.iter().filter_map(|(id, draining)| {
+            let (backend, drain) = (have.backends.get(id)?, draining.drain?);
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            Some(Drained {
+                service: have.names.get(&backend.service)?.clone(),
+                address: endpoint(backend).into(),
+                since_ms: millis(draining.since.wall.duration_since(UNIX_EPOCH).unwrap_or_default()),
+                for_ms: millis(drain.time),
+                resets: drain.then == LiveFlows::Reset,
+            })
+        });
+        Some(drained.collect())
+    }
+
     /// When the time of some backend is over.
     pub(super) fn ends_at(&self) -> Option<Instant> {
         self.backends.values().filter(|draining| !draining.is_over).filter_map(Draining::until).min()
@@ -170,6 +208,11 @@ impl Rests {
         let draining = self.backends.get(&id).filter(|draining| draining.is_over);
         draining.and_then(|draining| draining.drain).is_some_and(|drain| drain.then == LiveFlows::Reset)
     }
+}
+
+fn is_of(drained: &Drained, backend: &Backend, have: &Snapshot) -> bool {
+    SocketAddrV4::from(endpoint(backend)) == drained.address
+        && have.names.get(&backend.service) == Some(&drained.service)
 }
 
 /// The large tables that services point to.
