@@ -63,6 +63,41 @@ fn a_removed_backend_that_has_drained_for_long_enough_resets_its_connections_and
 }
 
 #[test]
+fn changed_idle_times_hold_for_live_connections() {
+    let stage = Stage::two_arms(1, &web(&[0]).file());
+    let line = stage.connect(0, WEB).unwrap();
+    line.ask().unwrap();
+    let flows = |answer: &serde_json::Value| crate::stage::backend(answer, "backend-1").unwrap()["flows"] == 1;
+    stage.tidegate.wait_until("it is known", SOON, flows).unwrap();
+    stage.tidegate.edit(&with(&[0], "timeouts: {syn: 1s, established: 1s, fin: 1s}")).unwrap();
+    stage.tidegate.wait_until("it is forgotten", SOON, |answer| !flows(answer)).unwrap();
+}
+
+#[test]
+fn a_restart_does_not_give_a_backend_that_drains_its_time_anew() {
+    let keys = "drain: {for: 1h, then: reset}";
+    let mut stage = Stage::two_arms(2, &with(&[0, 1], keys));
+    let pings = stage.pings(30);
+    stage.tidegate.edit(&with(&[0], keys)).unwrap();
+    let drained = endpoint(1).to_string();
+    stage.until_state(&drained, "drain");
+    let kept = stage.topology.gateway.room.outside("state").join("drains.json");
+    crate::stage::until("it is written down", || kept.exists());
+    let since = |stage: &Stage| {
+        let answer = stage.tidegate.ask(&["backends"]).unwrap();
+        crate::stage::backend(&answer, &drained).unwrap()["since"].as_str().unwrap().to_owned()
+    };
+    let before = since(&stage);
+    let again = stage.tidegate.launch();
+    stage.tidegate.process().kill();
+    stage.tidegate = again.start().unwrap();
+    assert_eq!(since(&stage), before);
+    pings.stop().expect_no_failure();
+    stage.until_state(&drained, "");
+    crate::stage::until("nothing is left of it", || !kept.exists());
+}
+
+#[test]
 fn a_backend_that_goes_down_resets_its_connections_where_the_file_says_so() {
     let (stage, mut healths) = two_with_health("on_down: reset");
     let homes = homes(&stage.ask_some(WEB, 30));
