@@ -23,7 +23,7 @@ use crate::{
     datapath::{Attached, ServiceId, Snapshot},
     health::{Health, Standing},
     model::{self, AllDown, LiveFlows, Model},
-    plan::{self, Numbers, Order, Verdicts, Wanted, number},
+    plan::{self, Numbers, Order, Place, Verdicts, Wanted, number},
     time::Now,
 };
 
@@ -68,38 +68,15 @@ pub(super) fn wish(facts: &Facts<'_>, tables: &mut Tables, now: Now) -> Wish {
         forget: facts.rests.forget(facts.have, now),
         ..Wanted::default()
     };
-    let mut eligible = BTreeSet::new();
     for (name, service) in &served {
         let Some(place) = numbers.services.get(name) else { continue };
         let shares = shares(facts, &numbers, place.id, name, service);
-        eligible.extend(shares.iter().filter(|share| share.weight > 0).map(|share| share.id));
-        let (slots, access) = (service.slots, facts.verdicts.get(name).cloned().unwrap_or_default());
-        let served = plan::Service {
-            name: name.clone(),
-            listen: service.listen.iter().map(|listen| (*listen).into()).collect(),
-            table: place.table,
-            slots,
-            ids: tables.table(name, slots, shares),
-            flags: terms::flags(service, &access),
-            limits: terms::limits(&service.limits, facts.hertz),
-            access,
-        };
-        wanted.services.insert(place.id, served);
+        members(facts, &numbers, place.id, (name, service), &shares, &mut wanted.backends);
+        let ids = tables.table(name, service.slots, shares);
+        wanted.services.insert(place.id, self::service(facts, *place, name, service, ids));
     }
     tables.keep(&served);
     let members: BTreeSet<BackendId> = numbers.backends.values().copied().collect();
-    for (name, service) in &served {
-        let Some(place) = numbers.services.get(name) else { continue };
-        let timeouts = terms::timeouts(&service.timeouts, facts.hertz);
-        for backend in &service.backends {
-            let Some(id) = numbers.backends.get(&(place.id, backend.address.into())) else { continue };
-            let mut entry = entry(facts, *id, place.id, backend.address);
-            let takes = eligible.contains(id);
-            let resets = !takes && resets(facts, name, service, backend, &entry);
-            mark(&mut entry, &[(Backend::ELIGIBLE, takes), (Backend::RESETS, resets)]);
-            wanted.backends.insert(*id, Backend { timeouts, ..entry });
-        }
-    }
     for (id, draining) in facts.have.backends.iter().filter(|(id, _)| !members.contains(id)) {
         if !facts.rests.retire().contains(id) {
             wanted.backends.insert(*id, leaving(facts, *id, draining));
@@ -122,6 +99,48 @@ pub(super) fn published(have: &Snapshot) -> BTreeSet<&str> {
 fn order(name: &Arc<str>, service: &model::Service) -> Order {
     let backends = service.backends.iter().map(|backend| backend.address.into()).collect();
     Order { name: name.clone(), slots: service.slots, backends }
+}
+
+/// A service with its policy.
+fn service(
+    facts: &Facts<'_>,
+    place: Place,
+    name: &Arc<str>,
+    service: &model::Service,
+    ids: Arc<[BackendId]>,
+) -> plan::Service {
+    let access = facts.verdicts.get(name).cloned().unwrap_or_default();
+    plan::Service {
+        name: name.clone(),
+        listen: service.listen.iter().map(|listen| (*listen).into()).collect(),
+        table: place.table,
+        slots: service.slots,
+        ids,
+        flags: terms::flags(service, &access),
+        limits: terms::limits(&service.limits, facts.hertz),
+        access,
+    }
+}
+
+/// The entries of a service's backends.
+fn members(
+    facts: &Facts<'_>,
+    numbers: &Numbers,
+    id: ServiceId,
+    (name, service): (&str, &model::Service),
+    shares: &[Share],
+    entries: &mut BTreeMap<BackendId, Backend>,
+) {
+    let eligible: BTreeSet<BackendId> = shares.iter().filter(|share| share.weight > 0).map(|share| share.id).collect();
+    let timeouts = terms::timeouts(&service.timeouts, facts.hertz);
+    for backend in &service.backends {
+        let Some(number) = numbers.backends.get(&(id, backend.address.into())) else { continue };
+        let mut entry = entry(facts, *number, id, backend.address);
+        let takes = eligible.contains(number);
+        let resets = !takes && resets(facts, name, service, backend, &entry);
+        mark(&mut entry, &[(Backend::ELIGIBLE, takes), (Backend::RESETS, resets)]);
+        entries.insert(*number, Backend { timeouts, ..entry });
+    }
 }
 
 /// The backends that take new flows: those that are up, or all where none is and the service fails open.
