@@ -36,5 +36,7 @@ calls! {
     promote = tidegate_promote => enter::promote, (client: u64, half: u32, mark: u64, is_backend: u8) -> u32;
     keeps_away = tidegate_keeps_away => admit::keeps_away, (client: u64, rules: u64, opens: u8) -> Decision;
     select = tidegate_select => select::select, (client: u64, table: u64) -> Decision;
+    is_free = tidegate_is_free => select::is_free, (client: u64, peer: u64) -> u8;
     another = tidegate_another => select::another, (client: u64, table: u64, id: BackendId, moves: u8) -> BackendId;
+    has_other = tidegate_has_other => select::has_other, (client: u64, table: u64, id: BackendId, moves: u8) -> u8;
 }

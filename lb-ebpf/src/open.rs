@@ -129,6 +129,8 @@ fn move_on<T: Tables>(packet: &Packet, shaking: &Shaking<'_>, tables: &T) {
     let Some(service) = tables.service(&packet.target) else { return };
     let other = tables.another(number_of(packet.source), table_of(&service), id, who.state[0].get());
     if other == 0 {
+        // Nobody else is free: what refuses next time, the client shall hear.
+        who.state[0].set(MOVES);
         return;
     }
     if let Some(backend) = tables.backend(other) {
@@ -147,7 +149,7 @@ pub fn can_move<T: Tables>(packet: &Packet, shaking: &Shaking<'_>, tables: &T) -
     }
     let vip = Endpoint { address: who.vip.get(), port: who.vip_port.get(), protocol: who.protocol.get(), zero: 0 };
     let Some(service) = tables.service(&vip) else { return false };
-    tables.another(number_of(packet.target), table_of(&service), who.backend_id.get(), moves) != 0
+    tables.has_other(number_of(packet.target), table_of(&service), who.backend_id.get(), moves) != 0
 }
 
 /// A packet for a service, of no flow.

@@ -51,7 +51,7 @@ pub fn select<T: Tables>(tables: &T, number: u64, table: u64) -> Decision {
         if backend.flags & Backend::PRESENT == 0 {
             return ends(Reason::Inconsistent);
         }
-        if is_free(tables, number, Peer::Backend(backend.address, backend.port)) {
+        if tables.is_free(number, Peer::Backend(backend.address, backend.port).number()) != 0 {
             return goes_to(id);
         }
         slot = if slot.wrapping_add(1) >= slots { 0 } else { slot.wrapping_add(1) };
@@ -59,29 +59,51 @@ pub fn select<T: Tables>(tables: &T, number: u64, table: u64) -> Decision {
     ends(Reason::TupleConflict)
 }
 
-/// Whether a client and port do not talk to a backend; what is over gives way.
+/// [`Calls::is_free`](super::table::Calls::is_free); what is over gives way.
 #[inline(always)]
-fn is_free<T: Tables>(tables: &T, client: u64, peer: Peer) -> bool {
+pub fn is_free<T: Tables>(tables: &T, client: u64, peer: u64) -> u8 {
+    let peer = Peer::of(peer);
     let spot = Spot::of(tables.shape(), client_of(client));
     if let Some(shaking) = spot.shaking(tables, client_of(client), peer) {
         if !shaking.is_over(tables) {
-            return false;
+            return 0;
         }
         shaking.forget(tables);
     }
-    let Some(found) = spot.seek(tables, client_of(client), peer) else { return true };
+    let Some(found) = spot.seek(tables, client_of(client), peer) else { return 1 };
     let is_over = over(found.place, tables);
     if is_over {
         found.release(tables);
     }
-    is_over
+    is_over as u8
 }
 
 /// [`Calls::another`](super::table::Calls::another); 0 where there is none.
 #[inline(always)]
 pub fn another<T: Tables>(tables: &T, client: u64, table: u64, id: BackendId, moves: u8) -> BackendId {
+    leap(tables, client, table, id, moves, |backend| {
+        tables.is_free(client, Peer::Backend(backend.address, backend.port).number()) != 0
+    })
+}
+
+/// [`Calls::has_other`](super::table::Calls::has_other).
+#[inline(always)]
+pub fn has_other<T: Tables>(tables: &T, client: u64, table: u64, id: BackendId, moves: u8) -> u8 {
+    (leap(tables, client, table, id, moves, |_| true) != 0) as u8
+}
+
+/// The first backend but one that serves, on slots far from the client's own, so that the clients of a dead backend
+/// spread over all others.
+#[inline(always)]
+fn leap<T: Tables>(
+    tables: &T,
+    client: u64,
+    table: u64,
+    id: BackendId,
+    moves: u8,
+    serves: impl Fn(&Backend) -> bool,
+) -> BackendId {
     let (slots, table) = ((table >> 32) as u32, table as u16);
-    // Slots far from the client's own, so that the clients of a dead backend spread over all others.
     let salt = (moves as u32).wrapping_add(1).wrapping_mul(0x9e37_79b1);
     let mut hash = client_hash(client_of(client).address) ^ salt;
     for _ in 0..times::<LEAPS>() {
@@ -90,7 +112,7 @@ pub fn another<T: Tables>(tables: &T, client: u64, table: u64, id: BackendId, mo
             && other != id
             && let Some(backend) = tables.backend(other)
             && backend.flags & Backend::PRESENT != 0
-            && is_free(tables, client, Peer::Backend(backend.address, backend.port))
+            && serves(&backend)
         {
             return other;
         }

@@ -127,8 +127,12 @@ pub trait Calls {
     fn keeps_away(&self, client: u64, rules: u64, opens: u8) -> Decision;
     /// The backend for a client on a table ([`select`](super::select)).
     fn select(&self, client: u64, table: u64) -> Decision;
+    /// Whether a client and port do not talk to a backend ([`select`](super::select)).
+    fn is_free(&self, client: u64, peer: u64) -> u8;
     /// Another backend than `id` for a client that was moved before ([`select`](super::select)).
     fn another(&self, client: u64, table: u64, id: BackendId, moves: u8) -> BackendId;
+    /// Whether a table has another backend than `id`, free or not ([`select`](super::select)).
+    fn has_other(&self, client: u64, table: u64, id: BackendId, moves: u8) -> u8;
 }
 
 /// The maps.

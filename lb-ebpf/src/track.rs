@@ -27,29 +27,44 @@ impl Spot {
     /// The number of the place of this client's live flow with a peer, [`NOWHERE`] or [`NOBODY`].
     #[inline(always)]
     pub fn search<T: Tables>(&self, tables: &T, client: Endpoint, peer: Peer) -> u32 {
-        let pattern = self.pattern();
         let mut others = NOBODY;
-        for set in self.sets {
-            let Some(words) = tables.tags(set) else { break };
-            for (half, word) in words.into_iter().enumerate() {
-                // Flows of one client share a tag, so every hit is looked at.
-                let mut hits = zeros(word ^ pattern);
-                for _ in 0..times::<4>() {
-                    if hits == 0 {
-                        break;
-                    }
-                    let number = number(set, (half as u32).wrapping_mul(4).wrapping_add(lowest(hits)));
-                    hits &= hits.wrapping_sub(1);
-                    let Some(place) = tables.place(number) else { break };
-                    if place.who.holds(client, peer) {
-                        return number;
-                    }
-                    // It may be another client's, by chance: then somebody looks once more for nothing.
-                    others = NOWHERE;
-                }
-            }
+        let [near, second, third] = self.sets;
+        // Written out: what is indexed in a loop would stand on the stack.
+        let found = self.look(tables, near, client, peer, &mut others);
+        if found < NOBODY {
+            return found;
         }
-        others
+        let found = self.look(tables, second, client, peer, &mut others);
+        if found < NOBODY {
+            return found;
+        }
+        self.look(tables, third, client, peer, &mut others)
+    }
+
+    /// [`search`](Self::search) in one set; `others` becomes [`NOWHERE`] where the client may have another flow.
+    #[inline(always)]
+    fn look<T: Tables>(&self, tables: &T, set: u32, client: Endpoint, peer: Peer, others: &mut u32) -> u32 {
+        let pattern = self.pattern();
+        let Some([low, high]) = tables.tags(set) else { return *others };
+        // Flows of one client share a tag, so every hit is looked at: those of both words in one loop, the
+        // second word's one bit lower.
+        let mut hits = zeros(low ^ pattern) | zeros(high ^ pattern) >> 1;
+        for _ in 0..times::<8>() {
+            if hits == 0 {
+                break;
+            }
+            let hit = hits & hits.wrapping_neg();
+            hits ^= hit;
+            let upper = masked::<1>((hit & SECOND != 0) as u64) as u64;
+            let number = number(set, (upper as u32) << 2 | lowest(hit << upper));
+            let Some(place) = tables.place(number) else { break };
+            if place.who.holds(client, peer) {
+                return number;
+            }
+            // It may be another client's, by chance: then somebody looks once more for nothing.
+            *others = NOWHERE;
+        }
+        *others
     }
 
     /// The live flow of this client with a peer, where few packets come.
@@ -133,6 +148,8 @@ fn number(set: u32, way: u32) -> u32 {
 }
 
 const WAYS: u32 = limits::WAYS as u32;
+/// The bits of a set's second word, one lower than they were.
+const SECOND: u64 = 0x4000_4000_4000_4000;
 
 /// In a [`candidate`]: the flow is idle beyond its timeout.
 const EXPIRED: u64 = 1 << 60;

@@ -114,7 +114,8 @@ impl Alive {
         let ended = tokio::task::spawn_blocking(move || {
             let load = Box::new(move || load(&file));
             let mut controller = Controller::new(datapath, settings, model, load, Now::read()).ok().unwrap();
-            let channels = Channels { events: inbox, probes, targets, addresses };
+            let drains = watch::channel(Vec::new()).0;
+            let channels = Channels { events: inbox, probes, targets, addresses, drains };
             let on_ready = |_: &_| say_ready.send(()).unwrap();
             let loop_ = control::serve(&mut controller, channels, on_ready);
             let ended = tokio::runtime::Handle::current().block_on(loop_);

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_common::Limits;
 use lb_userspace::{
     config,
     control::{Controller, Event, Settings, Surroundings},
@@ -51,15 +52,26 @@ const BEFORE: &str = "
 version: 1
 defaults: {health: none}
 services:
-  api: {listen: 203.0.113.11:80, backends: [10.0.1.11:80, 10.0.1.12:80]}
-  old: {listen: 203.0.113.12:80, backends: [10.0.1.13:80]}
+  api:
+    listen: 203.0.113.11:80
+    backends: [10.0.1.11:80, 10.0.1.12:80]
+    limits: {rate: 10/s, per_source: 7}
+    allow: [10.0.0.0/8, 192.0.2.0/24]
+    deny: [10.66.0.0/16]
+  old: {listen: 203.0.113.12:80, backends: [10.0.1.13:80], limits: {rate: 9/s}, deny: 198.51.100.0/24}
   web: {listen: [203.0.113.10:80, 203.0.113.10:443], slots: 65537, backends: [10.0.1.11:80, 10.0.1.14:80]}
 ";
 const AFTER: &str = "
 version: 1
 defaults: {health: none}
 services:
-  api: {listen: 203.0.113.10:443, backends: [10.0.1.12:80, {address: 10.0.1.15:80, weight: 7}]}
+  api:
+    listen: 203.0.113.10:443
+    backends: [10.0.1.12:80, {address: 10.0.1.15:80, weight: 7}]
+    limits: {per_source: 5}
+    timeouts: {established: 1h}
+    all_down: drop
+    deny: [10.66.6.0/24, 10.0.0.0/8]
   new: {listen: 203.0.113.12:80, slots: 65537, backends: [10.0.1.16:80]}
   web: {listen: [203.0.113.10:80, 203.0.113.13:80], backends: [10.0.1.11:80, 10.0.1.14:80, 10.0.1.17:80]}
 ";
@@ -77,6 +89,15 @@ fn served(maps: &Snapshot) -> BTreeMap<String, Vec<String>> {
             (format!("{:?}:{:?}", listen.address, listen.port), table.iter().map(address).collect())
         })
         .collect()
+}
+
+/// What is said of clients, by the service's name.
+fn policy(maps: &Snapshot) -> BTreeMap<String, (Option<Limits>, BTreeMap<String, u32>)> {
+    let said = |id: u16| {
+        let access = maps.access.iter().filter(move |(prefix, _)| prefix.service == id);
+        access.map(|(prefix, verdict)| (prefix.clients.to_string(), *verdict)).collect()
+    };
+    maps.names.iter().map(|(id, name)| (name.clone(), (maps.limits.get(id).copied(), said(*id)))).collect()
 }
 
 /// From `BEFORE` to `AFTER` with a step that fails after `good` ones; the controller is replaced by
@@ -134,9 +155,10 @@ fn whichever_step_fails_every_endpoint_is_served_as_before_or_after_and_in_the_e
             assert_eq!(served(&end), served_new, "after {good} steps and a new try");
             assert_eq!(end.backends.len(), new.backends.len(), "after {good} steps and a new try");
             assert_eq!((&end.endpoints, &end.locals), (&new.endpoints, &new.locals));
+            assert_eq!(policy(&end), policy(&new), "after {good} steps and a new try");
             good += 1;
         }
-        assert!(good > 15, "only {good} steps");
+        assert!(good > 25, "only {good} steps");
     }
 }
 

@@ -6,7 +6,7 @@
 //! | line | does |
 //! |---|---|
 //! | `file` | the file is now the indented YAML; the first one starts a controller on empty maps, and later ones are reloads |
-//! | `restart` | another controller on the maps as they are |
+//! | `restart` | another controller on the maps as they are, which knows what the first one kept of backends that drain |
 //! | `probe B… OUTCOME [xN]` | probes of these backends, a round in every interval of 2 s; `all` are all of the file; outcomes: `up`, `refused`, `silent`, `unreachable`, `ours` |
 //! | `wait N` | N seconds pass |
 //! | `hop ADDRESS WAY` | the way to an address: a NIC's name, `unresolved` or `none`; `locals A…` are the gateway's own |
@@ -32,7 +32,7 @@ use std::{
 use lb_common::{BackendId, Traffic};
 use lb_userspace::{
     config,
-    control::{Controller, Event, Question, Settings, Surroundings},
+    control::{Controller, Drained, Event, Question, Settings, Surroundings},
     datapath::{Snapshot, memory::MemoryDatapath},
     health::{Outcome, prober::Probed},
     model::Model,
@@ -136,9 +136,11 @@ impl Stage {
         match words {
             ["file"] => self.reload(block, place),
             ["restart"] => {
+                let mut drains = Vec::new();
+                self.controller().update_drains(&mut drains);
                 let datapath = self.controller.take().unwrap().into_datapath();
                 let model = self.file.lock().unwrap().clone().unwrap();
-                self.start(datapath, model);
+                self.start(datapath, model, drains);
             }
             ["probe", rest @ ..] => self.probe(rest, place),
             ["wait", seconds] => self.wait(seconds.parse().unwrap()),
@@ -214,7 +216,7 @@ impl Stage {
             }
         }
         if self.controller.is_none() {
-            self.start(MemoryDatapath::new(), parsed.unwrap_or_else(|fault| panic!("{fault}")));
+            self.start(MemoryDatapath::new(), parsed.unwrap_or_else(|fault| panic!("{fault}")), Vec::new());
             return;
         }
         self.look_around();
@@ -222,7 +224,7 @@ impl Stage {
         self.turn();
     }
 
-    fn start(&mut self, datapath: MemoryDatapath, model: Model) {
+    fn start(&mut self, datapath: MemoryDatapath, model: Model, drains: Vec<Drained>) {
         let file = Arc::clone(&self.file);
         let load = Box::new(move || file.lock().unwrap().clone());
         let settings = Settings {
@@ -233,7 +235,9 @@ impl Stage {
             socket_by_flag: true,
             socket: None,
         };
-        self.controller = Some(Controller::new(datapath, settings, model, load, self.now).ok().unwrap());
+        let mut controller = Controller::new(datapath, settings, model, load, self.now).ok().unwrap();
+        controller.recall(drains);
+        self.controller = Some(controller);
         self.turn();
         self.look_around();
         self.turn();

@@ -171,8 +171,16 @@ impl Calls for Memory {
         select::select(self, client, table)
     }
 
+    fn is_free(&self, client: u64, peer: u64) -> u8 {
+        select::is_free(self, client, peer)
+    }
+
     fn another(&self, client: u64, table: u64, id: BackendId, moves: u8) -> BackendId {
         select::another(self, client, table, id, moves)
+    }
+
+    fn has_other(&self, client: u64, table: u64, id: BackendId, moves: u8) -> u8 {
+        select::has_other(self, client, table, id, moves)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddrV4,
     time::{Duration, Instant},
 };
 
@@ -9,15 +10,15 @@ use super::{
     controller::Controller,
     hold::{Hold, packets},
     rests::large_tables,
-    roster::{OUT, Team},
     surroundings::Way,
     wish::{Facts, Wish, wish},
 };
 use crate::{
     datapath::{Datapath, Step},
+    model::LiveFlows,
     observe::documents::Reloaded,
-    plan::{Printed, plan},
-    time::Now,
+    plan::{Printed, endpoint, plan},
+    time::{Now, spelt},
 };
 
 /// A step that failed.
@@ -43,6 +44,7 @@ impl<D: Datapath> Controller<D> {
         self.awaited = self.roster.wakes_at(now);
         self.watch_hold(now);
         self.sweep_when_due(now);
+        self.end_drains(now);
         if self.is_due(now) {
             self.replan(now);
         }
@@ -61,12 +63,16 @@ impl<D: Datapath> Controller<D> {
         let hold = self.hold.is_some().then(|| now.at + LOOK);
         let short = (!self.short.is_empty()).then(|| now.at + LOOK);
         let rests = self.rests.forget_at(&self.have).map_or(self.rests.sweep_at(), |at| at.min(self.rests.sweep_at()));
+        let rests = self.rests.ends_at().map_or(rests, |at| at.min(rests));
         // Whatever cannot be done because of trouble is not due before it.
         let rests = Some(trouble.map_or(rests, |again| rests.max(again)));
         [trouble, hold, short, rests, self.roster.wakes_at(now)].into_iter().flatten().min()
     }
 
     fn replan(&mut self, now: Now) {
+        if let Some(model) = &self.model {
+            self.rests.heed(model, &self.have, now);
+        }
         let Some(wish) = self.wish(now) else { return };
         let steps = plan(&self.have, &wish.wanted);
         let before = large_tables(&self.have);
@@ -88,6 +94,8 @@ impl<D: Datapath> Controller<D> {
             attached: self.datapath.attached(),
             have: &self.have,
             rests: &self.rests,
+            verdicts: &self.verdicts,
+            hertz: self.datapath.hertz(),
         };
         Some(wish(&facts, &mut self.tables, now))
     }
@@ -169,6 +177,24 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
+    /// Says what becomes of backends whose time to drain is over.
+    fn end_drains(&mut self, now: Now) {
+        for (id, drain) in self.rests.ended(now) {
+            let Some(backend) = self.have.backends.get(&id) else { continue };
+            let name = self.have.names.get(&backend.service).map_or("?", String::as_str);
+            let (address, time) = (SocketAddrV4::from(endpoint(backend)), spelt(drain.time));
+            match drain.then {
+                LiveFlows::Keep => {
+                    log::info!("{name}: backend {address} has drained for {time}: what flows it has left go on");
+                }
+                LiveFlows::Reset => {
+                    log::warn!("{name}: backend {address} has drained for {time}: what flows it has left are reset");
+                    self.stale = true;
+                }
+            }
+        }
+    }
+
     /// Says when all backends fall silent at once, and lets their traffic decide.
     fn watch_hold(&mut self, now: Now) {
         let held = self.held_ids();
@@ -206,7 +232,7 @@ impl<D: Datapath> Controller<D> {
         }
         let is_held = |backend: &lb_common::Backend| {
             let name = self.have.names.get(&backend.service)?;
-            Some(held.contains(&(name.as_str().into(), crate::plan::endpoint(backend).into())))
+            Some(held.contains(&(name.as_str().into(), endpoint(backend).into())))
         };
         self.have.backends.iter().filter(|(_, backend)| is_held(backend) == Some(true)).map(|(id, _)| *id).collect()
     }
@@ -236,8 +262,8 @@ impl<D: Datapath> Controller<D> {
         faults.extend(self.hold.iter().map(|_| ALL_SILENT.to_owned()));
         faults.extend(self.unseen.iter().chain(&self.short).chain(&self.astray).cloned());
         let services = self.model.iter().flat_map(|model| model.services.keys());
-        let out = services.filter(|name| self.roster.team(name).is_some_and(Team::is_out));
-        faults.extend(out.map(|name| format!("{name}: {OUT}")));
+        let out = services.filter_map(|name| Some((name, self.roster.team(name)?.outage()?)));
+        faults.extend(out.map(|(name, what)| format!("{name}: {what}")));
         faults
     }
 }

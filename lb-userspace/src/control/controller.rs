@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     path::PathBuf,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -14,7 +15,8 @@ use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
-    Event, apply::Trouble, hold::Hold, rests::Rests, roster, roster::Roster, surroundings::Surroundings, wish::Tables,
+    Event, apply::Trouble, drains::Drained, hold::Hold, rests::Rests, roster, roster::Roster,
+    surroundings::Surroundings, wish::Tables,
 };
 use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
@@ -22,6 +24,7 @@ use crate::{
     model::{Model, Node},
     net::GroundFault,
     observe::documents::Reloaded,
+    plan::{Verdicts, verdicts},
     time::Now,
 };
 
@@ -58,6 +61,8 @@ pub struct Controller<D> {
     pub(super) roster: Roster,
     pub(super) surroundings: Option<Surroundings>,
     pub(super) tables: Tables,
+    /// Who may connect, by service: made once for each model.
+    pub(super) verdicts: BTreeMap<Arc<str>, Arc<Verdicts>>,
     pub(super) rests: Rests,
     pub(super) hold: Option<Hold>,
     pub(super) trouble: Option<Trouble>,
@@ -118,6 +123,7 @@ impl<D: Datapath> Controller<D> {
             roster: Roster::default(),
             surroundings: None,
             tables: Tables::default(),
+            verdicts: BTreeMap::new(),
             rests: Rests::new(now),
             hold: None,
             trouble: None,
@@ -245,6 +251,8 @@ impl<D: Datapath> Controller<D> {
         log::set_max_level(model.log_level.unwrap_or(LevelFilter::Info));
         let adopted = self.adopted.take();
         self.roster.follow(&model, adopted.as_ref(), now);
+        let judged = model.services.iter().map(|(name, service)| (name.as_str().into(), &service.access));
+        self.verdicts = judged.map(|(name, access)| (name, verdicts(access).into())).collect();
         let targets = roster::targets(&model);
         let probed = self.model.as_ref().map(roster::targets);
         if probed.as_ref() != Some(&targets) {
@@ -288,6 +296,18 @@ impl<D: Datapath> Controller<D> {
     /// What to probe, if that changed.
     pub fn take_targets(&mut self) -> Option<BTreeMap<Key, Target>> {
         self.targets.take()
+    }
+
+    /// Takes in what an earlier controller knew of backends that drain. Only before the first turn.
+    pub fn recall(&mut self, drains: Vec<Drained>) {
+        self.rests.recall(drains);
+    }
+
+    /// Brings what a later controller shall know of backends that drain up to date, and says whether it changed.
+    pub fn update_drains(&self, known: &mut Vec<Drained>) -> bool {
+        let Some(drains) = self.rests.drained(&self.have).filter(|drains| drains != known) else { return false };
+        *known = drains;
+        true
     }
 
     /// Brings the set of addresses whose next hops matter up to date, and says whether it changed.

@@ -26,15 +26,18 @@ use crate::{
 
 mod apply;
 mod controller;
+pub mod drains;
 pub mod follow;
 mod hold;
 mod report;
 mod rests;
 mod roster;
 pub mod surroundings;
+mod terms;
 mod wish;
 
 pub use controller::{Controller, Load, Settings};
+pub use drains::Drained;
 pub use surroundings::{Network, Surroundings};
 
 /// All that can happen.
@@ -92,6 +95,8 @@ pub struct Channels {
     pub targets: watch::Sender<BTreeMap<Key, Target>>,
     /// Whose next hops to watch.
     pub addresses: watch::Sender<BTreeSet<Ipv4Addr>>,
+    /// Which backends drain, for the controller after us.
+    pub drains: watch::Sender<Vec<Drained>>,
 }
 
 /// Events taken in at one time: ten thousand probes that answer at once become a few plans.
@@ -111,6 +116,7 @@ pub async fn serve<D: Datapath>(
             channels.targets.send_replace(targets);
         }
         channels.addresses.send_if_modified(|known| controller.update_addresses(known));
+        channels.drains.send_if_modified(|known| controller.update_drains(known));
         if controller.is_ready()
             && let Some(on_ready) = on_ready.take()
         {

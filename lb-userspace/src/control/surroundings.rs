@@ -93,14 +93,11 @@ impl Surroundings {
 impl Way {
     /// Writes the way into a backend's entry.
     pub fn mark(&self, entry: &mut Backend) {
+        let others = entry.flags & !Backend::REACHABLE;
         match self {
             Self::Unknown => {}
-            Self::Nic(nic, mac) => {
-                (entry.flags, entry.nic, entry.hop) = (Backend::PRESENT | Backend::REACHABLE, *nic, *mac);
-            }
-            Self::Kernel | Self::None(_) => {
-                (entry.flags, entry.nic, entry.hop) = (Backend::PRESENT, 0, Mac([0; 6]));
-            }
+            Self::Nic(nic, mac) => (entry.flags, entry.nic, entry.hop) = (others | Backend::REACHABLE, *nic, *mac),
+            Self::Kernel | Self::None(_) => (entry.flags, entry.nic, entry.hop) = (others, 0, Mac([0; 6])),
         }
     }
 }

@@ -11,12 +11,23 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_common::{Backend, BackendId, Endpoint, Reason, Service, Traffic};
+use bytemuck::Zeroable as _;
+use ipnet::Ipv4Net;
+use lb_common::{Backend, BackendId, Endpoint, Limits, Reason, Service, Traffic};
 
 pub mod memory;
 
 /// A service's number: its index in the maps of tables and names.
 pub type ServiceId = u16;
+
+/// Clients of one service: a key of the map of who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// The service.
+    pub service: ServiceId,
+    /// Its clients.
+    pub clients: Ipv4Net,
+}
 
 /// What the maps hold: all that a plan starts from. Read once at start; the controller keeps its own
 /// copy up to date by [`Snapshot::note`] with each step that was applied.
@@ -34,6 +45,10 @@ pub struct Snapshot {
     pub endpoints: BTreeSet<Endpoint>,
     /// The gateway's own addresses.
     pub locals: BTreeSet<Ipv4Addr>,
+    /// The limits of services that have any.
+    pub limits: BTreeMap<ServiceId, Limits>,
+    /// Who may connect, as [`Origin`](lb_common::Origin) says it; of all prefixes that a client is in, the longest counts.
+    pub access: BTreeMap<Prefix, u32>,
 }
 
 /// One write to the packet path. The order of a plan never drops a packet: what is pointed to is
@@ -48,6 +63,12 @@ pub enum Step {
     NameService(ServiceId, String),
     /// Makes a backend, or changes its flags and next hop. A new one starts with zeroed traffic.
     PutBackend(BackendId, Backend),
+    /// Sets the limits of a service; all zero for none.
+    PutLimits(ServiceId, Limits),
+    /// Says whether clients may connect.
+    PutAccess(Prefix, u32),
+    /// Says nothing of them any more.
+    RemoveAccess(Prefix),
     /// Replies may come from here.
     AddEndpoint(Endpoint),
     /// Fills the whole table {slots, table} in one write.
@@ -107,6 +128,8 @@ pub trait Datapath {
     fn reasons(&mut self) -> Result<[u64; Reason::COUNT]>;
     /// The NICs that the program is attached to.
     fn attached(&self) -> &[Attached];
+    /// Jiffies a second: what the packet path counts time in.
+    fn hertz(&self) -> u32;
 }
 
 impl Snapshot {
@@ -124,6 +147,18 @@ impl Snapshot {
             }
             Step::PutBackend(id, backend) => {
                 self.backends.insert(*id, *backend);
+            }
+            Step::PutLimits(id, limits) if *limits == Limits::zeroed() => {
+                self.limits.remove(id);
+            }
+            Step::PutLimits(id, limits) => {
+                self.limits.insert(*id, *limits);
+            }
+            Step::PutAccess(prefix, verdict) => {
+                self.access.insert(*prefix, *verdict);
+            }
+            Step::RemoveAccess(prefix) => {
+                self.access.remove(prefix);
             }
             Step::AddEndpoint(endpoint) => {
                 self.endpoints.insert(*endpoint);

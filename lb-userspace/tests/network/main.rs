@@ -17,6 +17,7 @@ mod neighbours;
 mod nics;
 mod past;
 mod places;
+mod policy;
 mod refusal;
 mod silence;
 mod stack;

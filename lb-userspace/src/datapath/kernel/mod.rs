@@ -51,6 +51,7 @@ pub struct KernelDatapath {
     maps: Maps,
     attached: Vec<Attached>,
     max_flows: u64,
+    hertz: u32,
     adopted: bool,
     /// What is served, to know when an address has its last service.
     services: BTreeMap<Endpoint, Service>,
@@ -115,7 +116,7 @@ impl KernelDatapath {
             true => options.max_flows.into(),
             false => flows::room(settings.flow_sets.into()),
         };
-        Ok(Opened { maps, attached, max_flows, services, object, logs })
+        Ok(Opened { maps, attached, max_flows, hertz, services, object, logs })
     }
 
     /// Whether the maps were there before: a warm start, whose tables stay until there is evidence.
@@ -141,6 +142,7 @@ struct Opened {
     maps: Maps,
     attached: Vec<Attached>,
     max_flows: u64,
+    hertz: u32,
     services: BTreeMap<Endpoint, Service>,
     object: Ebpf,
     logs: Option<logs::Logs>,
@@ -148,8 +150,8 @@ struct Opened {
 
 impl Opened {
     fn with(self, board: Pinboard, adopted: bool) -> KernelDatapath {
-        let Self { maps, attached, max_flows, services, object, logs } = self;
-        KernelDatapath { maps, attached, max_flows, adopted, services, object, _logs: logs, board }
+        let Self { maps, attached, max_flows, hertz, services, object, logs } = self;
+        KernelDatapath { maps, attached, max_flows, hertz, adopted, services, object, _logs: logs, board }
     }
 }
 
@@ -193,6 +195,10 @@ impl Datapath for KernelDatapath {
 
     fn attached(&self) -> &[Attached] {
         &self.attached
+    }
+
+    fn hertz(&self) -> u32 {
+        self.hertz
     }
 }
 

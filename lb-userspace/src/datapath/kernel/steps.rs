@@ -5,11 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-use lb_common::{Address4, Endpoint, Port, Service, Vip, filter, limits};
+use anyhow::{Context as _, Result};
+use aya::maps::{MapError, lpm_trie::Key};
+use bytemuck::Zeroable as _;
+use ipnet::Ipv4Net;
+use lb_common::{Address4, Endpoint, Limits, Origin, Port, Service, Vip, filter, limits};
 
 use super::maps::{Maps, forget};
-use crate::datapath::{Snapshot, Step};
+use crate::datapath::{Prefix, Snapshot, Step};
 
 impl Maps {
     /// Does one step. `services` are those published before it, and after it.
@@ -19,6 +22,12 @@ impl Maps {
             Step::RemoveLocal(address) => forget(&mut self.locals, &(*address).into()),
             Step::NameService(id, name) => self.set_name(*id, name),
             Step::PutBackend(id, backend) => self.put_backend(*id, backend),
+            Step::PutLimits(id, limits) => self.put_limits(*id, limits),
+            Step::PutAccess(prefix, verdict) => Ok(self.access.insert(&key(prefix), verdict, 0)?),
+            Step::RemoveAccess(prefix) => match self.access.remove(&key(prefix)) {
+                Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+                other => Ok(other?),
+            },
             Step::AddEndpoint(endpoint) => {
                 if self.endpoints.get(endpoint, 0).is_ok() {
                     return Ok(());
@@ -123,6 +132,16 @@ impl Maps {
                 snapshot.names.insert(id, name);
             }
         }
+        for id in snapshot.names.keys() {
+            let limits = self.limits(*id)?;
+            if limits != Limits::zeroed() {
+                snapshot.limits.insert(*id, limits);
+            }
+        }
+        for said in self.access.iter() {
+            let (key, verdict) = said?;
+            snapshot.access.insert(prefix(&key)?, verdict);
+        }
         for id in 1..limits::BACKENDS as u16 {
             if let Some(backend) = self.backend(id)? {
                 snapshot.backends.insert(id, backend);
@@ -135,6 +154,20 @@ impl Maps {
         }
         Ok(snapshot)
     }
+}
+
+/// The bits of the service come first, and all of them count.
+fn key(prefix: &Prefix) -> Key<Origin> {
+    let bits = Origin::SERVICE_BITS + u32::from(prefix.clients.prefix_len());
+    Key::new(bits, Origin::new(prefix.service, prefix.clients.network().into()))
+}
+
+fn prefix(key: &Key<Origin>) -> Result<Prefix> {
+    let Origin { service, client } = key.data();
+    let length = key.prefix_len().checked_sub(Origin::SERVICE_BITS).and_then(|length| u8::try_from(length).ok());
+    let length = length.context("ACCESS has a key of less than a service; run `tidegate detach` first")?;
+    let service = u16::try_from(u32::from_be_bytes(service)).context("ACCESS names a service that cannot be")?;
+    Ok(Prefix { service, clients: Ipv4Net::new(client.into(), length)? })
 }
 
 /// What is served on an address: endpoints are ordered by it.
