@@ -16,7 +16,9 @@ shared! {
     /// What is served on one VIP's address, for packets that have no ports.
     pub struct Vip {
         /// One bit for each protocol that has a service there: [`Vip::TCP`].
-        pub protocols: u32,
+        pub protocols: u16,
+        /// [`Vip::ANNOUNCED`].
+        pub flags: u16,
     }
 
     /// The service's key in the file, its identity across reloads and restarts: UTF-8, padded with zeros.
@@ -28,7 +30,9 @@ shared! {
 
 impl Vip {
     /// A TCP service stands on the address.
-    pub const TCP: u32 = 1;
+    pub const TCP: u16 = 1;
+    /// The address was put on the gateway by us: ports that no service has are refused on it.
+    pub const ANNOUNCED: u16 = 1;
 }
 
 impl ServiceName {

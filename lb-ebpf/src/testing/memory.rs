@@ -109,7 +109,11 @@ impl Tables for Memory {
 
     fn vip(&self, address: Address4) -> Option<Vip> {
         let world = self.world.borrow();
-        world.services.keys().any(|endpoint| endpoint.address == address).then_some(Vip { protocols: Vip::TCP })
+        world
+            .services
+            .keys()
+            .any(|endpoint| endpoint.address == address)
+            .then_some(Vip { protocols: Vip::TCP, flags: 0 })
     }
 
     fn is_backend(&self, endpoint: &Endpoint) -> bool {

@@ -1,7 +1,10 @@
 //! A packet path in memory, for tests: it fails on demand, and it refuses every step that would leave
 //! something pointing at nothing, so a plan in a wrong order is an error and not a lost packet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use anyhow::{Result, bail, ensure};
 use lb_common::{Backend, BackendId, Reason, Traffic};
@@ -85,6 +88,11 @@ impl MemoryDatapath {
                 );
             }
             Step::AddLocal(_) | Step::RemoveLocal(_) | Step::NameService(..) | Step::AddEndpoint(_) => {}
+            Step::Unannounce(_) => {}
+            Step::Announce(address) => {
+                let is_served = maps.services.keys().any(|listen| Ipv4Addr::from(listen.address) == *address);
+                ensure!(is_served, "{address} is announced, and nothing is served on it");
+            }
             Step::WithdrawService(listen) => {
                 ensure!(maps.services.contains_key(listen), "{listen:?} is not served");
             }

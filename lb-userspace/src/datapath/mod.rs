@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub endpoints: BTreeSet<Endpoint>,
     /// The gateway's own addresses.
     pub locals: BTreeSet<Ipv4Addr>,
+    /// VIPs that are, were or are about to be on the gateway because we put them there.
+    pub announced: BTreeSet<Ipv4Addr>,
 }
 
 /// One write to the packet path. The order of a plan never drops a packet: what is pointed to is
@@ -55,8 +57,13 @@ pub enum Step {
     /// Serves an endpoint, or changes which table it points to. The datapath keeps the address filter
     /// and the map of VIPs in line with what is published.
     PublishService(Endpoint, Service),
+    /// From now on this VIP is ours alone: ports of it that no service has are refused. It has to be served, and
+    /// comes before its address is put on the gateway.
+    Announce(Ipv4Addr),
     /// Serves an endpoint no longer; connections through it go on.
     WithdrawService(Endpoint),
+    /// The VIP is not ours alone, or not on the gateway any more.
+    Unannounce(Ipv4Addr),
     /// Replies no longer come from here.
     RemoveEndpoint(Endpoint),
     /// Frees a backend id that no flow names any more.
@@ -76,6 +83,8 @@ pub struct FlowCounts {
     pub max: u64,
     /// Live flows by backend; backends without any are missing.
     pub by_backend: BTreeMap<BackendId, u64>,
+    /// Announced VIPs that nothing has been served on for a while and that no live flow names.
+    pub quiet: BTreeSet<Ipv4Addr>,
 }
 
 /// A NIC that the program is attached to.
@@ -138,6 +147,12 @@ impl Snapshot {
             Step::WithdrawService(endpoint) => {
                 let old = self.services.remove(endpoint);
                 self.forget_table(old);
+            }
+            Step::Announce(address) => {
+                self.announced.insert(*address);
+            }
+            Step::Unannounce(address) => {
+                self.announced.remove(address);
             }
             Step::RemoveEndpoint(endpoint) => {
                 self.endpoints.remove(endpoint);

@@ -90,6 +90,8 @@ impl<'a> Printed<'a> {
             Step::PublishService(listen, service) => {
                 format!("publish  {} {} {}", socket(*listen), self.name(service.id), service.slots)
             }
+            Step::Announce(address) => format!("announce + {address}"),
+            Step::Unannounce(address) => format!("announce - {address}"),
             Step::WithdrawService(listen) => format!("withdraw {}", socket(*listen)),
             Step::RetireBackend(id) => format!("retire   {id} {}", self.backend(*id)),
             Step::ForgetService(id) => format!("forget   {id} {}", self.name(*id)),

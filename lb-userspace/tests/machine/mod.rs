@@ -150,7 +150,7 @@ impl Floor for Machine {
     fn change(&mut self, world: &World) {
         self.world = world.clone();
         self.hold::<Endpoint, Service>("SERVICES", world.services.clone());
-        let vips = world.services.keys().map(|vip| (vip.address, Vip { protocols: Vip::TCP }));
+        let vips = world.services.keys().map(|vip| (vip.address, Vip { protocols: Vip::TCP, flags: 0 }));
         self.hold("VIPS", vips);
         self.hold("ENDPOINTS", world.endpoints().map(|endpoint| (endpoint, 1_u32)));
         self.hold("LOCALS", world.locals.iter().map(|local| (*local, 1_u32)));

@@ -180,8 +180,8 @@ impl Datapath for KernelDatapath {
         let now = self.jiffies()?;
         let at = Instant::now();
         let (counts, named) = self.maps.flows.sweep(now, &self.timeouts, &self.maps.leaving);
-        self.maps.let_go(&named, at)?;
-        Ok(FlowCounts { max: self.max_flows, ..counts })
+        let quiet = self.maps.let_go(&named, at)?;
+        Ok(FlowCounts { max: self.max_flows, quiet, ..counts })
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
