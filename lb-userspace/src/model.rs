@@ -26,6 +26,8 @@ pub struct Node {
     pub xdp: XdpMode,
     /// Flows that the flow table is made for.
     pub max_flows: u32,
+    /// Whether VIPs that the gateway does not have are put on it and announced.
+    pub announce_vips: bool,
 }
 
 /// How the program is attached.

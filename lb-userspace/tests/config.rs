@@ -80,13 +80,14 @@ fn nothing_that_is_promised_is_unknown() {
     let promised = fs::read_to_string(here().join("design-full-shape.yaml")).expect("readable");
     let faults = faults(&promised).faults;
     assert!(faults.iter().all(|fault| fault.message.contains("this version does not have ")), "{faults:?}");
-    assert_eq!(faults.len(), 23);
+    assert_eq!(faults.len(), 22);
 }
 
 #[test]
 fn the_smallest_file_has_all_defaults() {
     let model = model(SMALLEST);
     assert_eq!((model.node.interfaces.len(), model.node.xdp, model.node.max_flows), (0, XdpMode::Auto, 1_000_000));
+    assert!(model.node.announce_vips);
     assert_eq!((model.log_level, model.socket), (None, None));
     let web = Service {
         listen: vec![at("203.0.113.10:80")],

@@ -15,7 +15,7 @@ use lb_userspace::{
     control::{Controller, Event, Settings, Surroundings},
     datapath::{Datapath as _, Snapshot, memory::MemoryDatapath},
     model::Model,
-    net::NextHop,
+    net::{Address, NextHop},
     time::Now,
 };
 
@@ -40,7 +40,9 @@ fn controller(datapath: MemoryDatapath, file: &Arc<Mutex<Model>>, now: Now) -> C
 }
 
 fn surroundings(models: &[&Model]) -> Event {
-    let mut found = Surroundings { locals: [Ipv4Addr::new(10, 0, 0, 1)].into(), ..Surroundings::default() };
+    let own = Ipv4Addr::new(10, 0, 0, 1);
+    let own = Address { address: own, ifindex: 2, subnet: (own, 24), is_marked: false };
+    let mut found = Surroundings { addresses: [own].into(), ..Surroundings::default() };
     for backend in models.iter().flat_map(|model| model.services.values()).flat_map(|service| &service.backends) {
         found.hops.insert(*backend.address.ip(), NextHop::Known { ifindex: 2, mac: [2; 6] });
     }

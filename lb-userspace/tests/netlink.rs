@@ -3,9 +3,9 @@
 
 mod space;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, thread, time::Duration};
+use std::{net::Ipv4Addr, thread, time::Duration};
 
-use lb_userspace::net::{Netlink, NextHop};
+use lb_userspace::net::{Address, Netlink, NextHop};
 use rtnetlink::{RouteMessageBuilder, packet_route::neighbour::NeighbourState};
 use space::{Elsewhere, Space, add_address, link, netlink, run, set_mac, set_up, veth};
 use tokio::{sync::mpsc::Receiver, time::timeout};
@@ -89,9 +89,11 @@ fn no_route_and_the_gateway_itself_are_no_next_hop() {
         for nowhere in ["198.51.100.1", "10.0.0.1", "10.0.0.255", "127.0.0.1"] {
             assert_eq!(netlink.next_hop(address(nowhere)).await.unwrap(), NextHop::NoRoute, "{nowhere}");
         }
-        assert_eq!(netlink.locals().await.unwrap(), BTreeSet::from([address("10.0.0.1")]));
-        let names = netlink.names().await.unwrap();
-        assert_eq!(names.get(&link("eth0").ifindex).map(String::as_str), Some("eth0"));
+        let own = netlink.addresses().await.unwrap();
+        let own: Vec<_> = own.iter().filter(|at| !at.address.is_loopback()).collect();
+        let subnet = (address("10.0.0.1"), 24);
+        let ifindex = link("eth0").ifindex;
+        assert_eq!(own, [&Address { address: address("10.0.0.1"), ifindex, subnet, is_marked: false }]);
     });
 }
 
@@ -129,6 +131,7 @@ fn changes_are_told_and_mere_checks_are_not() {
 
         thread::spawn(|| add_address("lo", "203.0.113.10", 32)).join().unwrap();
         timeout(Duration::from_secs(5), changes.recv()).await.expect("a word of the address").unwrap();
-        assert!(netlink.locals().await.unwrap().contains(&address("203.0.113.10")));
+        let own = netlink.addresses().await.unwrap();
+        assert!(own.iter().any(|at| at.address == address("203.0.113.10") && !at.is_marked));
     });
 }

@@ -40,8 +40,8 @@ pub(super) const ROOMS: [Keys; 10] = [
     Keys {
         room: Room::Node,
         noun: "`node`",
-        now: &["interfaces", "xdp", "max_flows"],
-        later: &["announce_vips", "snat_addresses", "dead_man"],
+        now: &["interfaces", "xdp", "max_flows", "announce_vips"],
+        later: &["snat_addresses", "dead_man"],
     },
     Keys { room: Room::Admin, noun: "`admin`", now: &["socket"], later: &["http"] },
     Keys { room: Room::Log, noun: "`log`", now: &["level"], later: &["connections"] },

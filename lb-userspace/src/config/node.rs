@@ -15,6 +15,7 @@ use super::{
 use crate::model::{Node, XdpMode};
 
 const XDP: [(&str, XdpMode); 3] = [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::Off),
     ("error", LevelFilter::Error),
@@ -28,7 +29,8 @@ const SOCKET_PATH: usize = 107;
 
 /// Reads `node`.
 pub(super) fn node(report: &mut Report, value: Option<&Value<'_>>) -> Node {
-    let mut node = Node { interfaces: Vec::new(), xdp: XdpMode::Auto, max_flows: DEFAULT_MAX_FLOWS };
+    let mut node =
+        Node { interfaces: Vec::new(), xdp: XdpMode::Auto, max_flows: DEFAULT_MAX_FLOWS, announce_vips: true };
     let Some(mut fields) = value.and_then(|value| Fields::read_optional(report, value, Room::Node)) else {
         return node;
     };
@@ -41,6 +43,9 @@ pub(super) fn node(report: &mut Report, value: Option<&Value<'_>>) -> Node {
     let flows = |value| report.number(&value, "a number of flows", MAX_FLOWS);
     if let Some(flows) = fields.take("max_flows").and_then(flows) {
         node.max_flows = flows;
+    }
+    if let Some(announce) = fields.take("announce_vips").and_then(|value| report.choice(&value, &SWITCH, &[])) {
+        node.announce_vips = announce;
     }
     node
 }

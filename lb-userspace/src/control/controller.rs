@@ -14,7 +14,8 @@ use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
-    Event, apply::Trouble, hold::Hold, rests::Rests, roster, roster::Roster, surroundings::Surroundings, wish::Tables,
+    Event, Posting, announce::Announcer, apply::Trouble, hold::Hold, rests::Rests, roster, roster::Roster,
+    surroundings::Surroundings, wish::Tables,
 };
 use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
@@ -59,6 +60,7 @@ pub struct Controller<D> {
     pub(super) surroundings: Option<Surroundings>,
     pub(super) tables: Tables,
     pub(super) rests: Rests,
+    pub(super) announcer: Announcer,
     pub(super) hold: Option<Hold>,
     pub(super) trouble: Option<Trouble>,
     pub(super) file: FileState,
@@ -76,6 +78,8 @@ pub struct Controller<D> {
     pub(super) stale: bool,
     /// Whether a plan was done whole with all services served.
     pub(super) published: bool,
+    /// Whether the VIPs of the first tables were put on the gateway, or could not be.
+    pub(super) settled: bool,
     targets: Option<BTreeMap<Key, Target>>,
 }
 
@@ -119,6 +123,7 @@ impl<D: Datapath> Controller<D> {
             surroundings: None,
             tables: Tables::default(),
             rests: Rests::new(now),
+            announcer: Announcer::new(now),
             hold: None,
             trouble: None,
             file: FileState::default(),
@@ -132,6 +137,7 @@ impl<D: Datapath> Controller<D> {
             awaited: None,
             stale: true,
             published: false,
+            settled: false,
             targets: None,
         };
         controller.take_up(model, now);
@@ -165,7 +171,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Whether the first tables are published and nothing of this host stands in the way.
     pub fn is_ready(&self) -> bool {
-        self.published && self.ground.iter().all(|fault| !fault.fatal)
+        self.published && self.settled && self.ground.iter().all(|fault| !fault.fatal)
     }
 
     /// Takes in one event. What follows from it is done by the next [`turn`](Self::turn).
@@ -188,11 +194,9 @@ impl<D: Datapath> Controller<D> {
                 log::error!("cannot read routes and addresses: {error}; what was known stays");
                 self.unseen = Some(format!("cannot read routes and addresses: {error}"));
                 // The packet path is served by what the maps say; a first plan must not wait for ever.
-                self.surroundings.get_or_insert_with(|| Surroundings {
-                    locals: self.have.locals.clone(),
-                    ..Surroundings::default()
-                });
+                self.surroundings.get_or_insert_with(|| Surroundings::unknown(&self.have.locals));
             }
+            Event::Posted(number, result) => self.announcer.answer(number, result, now),
             Event::Ground(faults) => {
                 for fault in faults.iter().filter(|fault| !self.ground.contains(fault)) {
                     log::log!(if fault.fatal { Level::Error } else { Level::Warn }, "{fault}");
@@ -288,6 +292,15 @@ impl<D: Datapath> Controller<D> {
     /// What to probe, if that changed.
     pub fn take_targets(&mut self) -> Option<BTreeMap<Key, Target>> {
         self.targets.take()
+    }
+
+    /// Brings what is to be done on the host up to date, and says whether it changed.
+    pub fn update_posting(&self, known: &mut Posting) -> bool {
+        let changed = known != self.announcer.posting();
+        if changed {
+            known.clone_from(self.announcer.posting());
+        }
+        changed
     }
 
     /// Brings the set of addresses whose next hops matter up to date, and says whether it changed.

@@ -24,9 +24,11 @@ use crate::{
     time::Now,
 };
 
+mod announce;
 mod apply;
 mod controller;
 pub mod follow;
+pub mod herald;
 mod hold;
 mod report;
 mod rests;
@@ -34,7 +36,9 @@ mod roster;
 pub mod surroundings;
 mod wish;
 
+pub use announce::{Errand, Posting, Seat};
 pub use controller::{Controller, Load, Settings};
+pub use herald::Host;
 pub use surroundings::{Network, Surroundings};
 
 /// All that can happen.
@@ -48,6 +52,8 @@ pub enum Event {
     Probed(Probed),
     /// Addresses, routes or neighbours changed; or cannot be read, and why.
     Surroundings(Result<Surroundings, String>),
+    /// What came of the posting of this number.
+    Posted(u64, Result<(), String>),
     /// What of this host stands in the way of serving.
     Ground(Vec<GroundFault>),
     /// Someone wants to know.
@@ -92,6 +98,8 @@ pub struct Channels {
     pub targets: watch::Sender<BTreeMap<Key, Target>>,
     /// Whose next hops to watch.
     pub addresses: watch::Sender<BTreeSet<Ipv4Addr>>,
+    /// What to do with the host's addresses.
+    pub postings: watch::Sender<Posting>,
 }
 
 /// Events taken in at one time: ten thousand probes that answer at once become a few plans.
@@ -111,6 +119,7 @@ pub async fn serve<D: Datapath>(
             channels.targets.send_replace(targets);
         }
         channels.addresses.send_if_modified(|known| controller.update_addresses(known));
+        channels.postings.send_if_modified(|known| controller.update_posting(known));
         if controller.is_ready()
             && let Some(on_ready) = on_ready.take()
         {

@@ -9,14 +9,19 @@ use std::{
 use lb_common::{BackendId, Endpoint, Reason, Traffic};
 use serde_json::to_value;
 
-use super::{Answer, Question, controller::Controller, surroundings::Way, wish::published};
+use super::{
+    Answer, Question, Seat,
+    controller::Controller,
+    surroundings::{Surroundings, Way},
+    wish::published,
+};
 use crate::{
     datapath::{Datapath, FlowCounts, ServiceId},
     health::Standing,
     model,
     observe::documents::{
-        BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends, ServiceLine,
-        Services, Status,
+        Announced, BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends,
+        ServiceLine, Services, Status,
     },
     plan::endpoint,
     time::{Now, rfc3339},
@@ -82,6 +87,7 @@ impl<D: Datapath> Controller<D> {
                 needs_restart: self.file.needs_restart.clone(),
             },
             interfaces: self.datapath.attached().iter().map(interface).collect(),
+            announced: self.announced(),
             flows: Flows { live: flows.live, half_open: flows.half_open, max: flows.max },
             packets: packets.collect(),
             services: self.services(),
@@ -89,6 +95,16 @@ impl<D: Datapath> Controller<D> {
             faults: self.faults(),
             warnings: self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string).collect(),
         })
+    }
+
+    /// The VIPs that are on the gateway because of us.
+    fn announced(&self) -> Vec<Announced> {
+        let line = |seat: Seat, found: &Surroundings| Announced {
+            address: seat.vip.to_string(),
+            interface: found.names.get(&seat.ifindex).cloned().unwrap_or_default(),
+        };
+        let found = self.surroundings.iter();
+        found.flat_map(|found| found.seats(&self.have.announced).into_iter().map(|seat| line(seat, found))).collect()
     }
 
     fn service_lines(&mut self, now: Now) -> Result<Services, String> {

@@ -10,6 +10,7 @@ use std::{
 use lb_common::{Address4, Backend, BackendId, Mac, Port};
 
 use super::{
+    announce::{Announcer, Scene},
     rests::Rests,
     roster::Roster,
     surroundings::{Surroundings, Way},
@@ -31,6 +32,14 @@ pub(super) struct Facts<'a> {
     pub(super) attached: &'a [Attached],
     pub(super) have: &'a Snapshot,
     pub(super) rests: &'a Rests,
+    pub(super) announcer: &'a Announcer,
+}
+
+impl Facts<'_> {
+    fn scene(&self) -> Scene<'_> {
+        let is_on = self.model.node.announce_vips;
+        Scene { is_on, have: self.have, found: self.surroundings, attached: self.attached }
+    }
 }
 
 /// What shall be so.
@@ -55,7 +64,7 @@ pub(super) fn wish(facts: &Facts<'_>, tables: &mut Tables, now: Now) -> Wish {
     let orders: Vec<Order> = served.iter().map(|(name, service)| order(name, service)).collect();
     let numbers = number(facts.have, &orders, &facts.rests.tables());
     let mut wanted = Wanted {
-        locals: facts.surroundings.locals.clone(),
+        locals: facts.surroundings.locals(&facts.have.announced),
         retire: facts.rests.retire().clone(),
         forget: facts.rests.forget(facts.have, now),
         ..Wanted::default()
@@ -67,6 +76,8 @@ pub(super) fn wish(facts: &Facts<'_>, tables: &mut Tables, now: Now) -> Wish {
         let (table, slots) = (place.table, service.slots);
         wanted.services.insert(place.id, plan::Service { name: name.clone(), listen, table, slots, ids });
     }
+    let vips = wanted.services.values().flat_map(|service| &service.listen).map(|listen| listen.address.into());
+    wanted.announced = facts.announcer.flags(facts.scene(), &vips.collect(), now);
     tables.keep(&served);
     let members: BTreeSet<BackendId> = numbers.backends.values().copied().collect();
     for ((service, listens), id) in &numbers.backends {

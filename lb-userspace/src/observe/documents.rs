@@ -20,6 +20,8 @@ pub struct Status {
     pub config: Config,
     /// The NICs that the program is attached to.
     pub interfaces: Vec<Interface>,
+    /// VIPs that the controller put on the gateway, and where.
+    pub announced: Vec<Announced>,
     /// The flow table.
     pub flows: Flows,
     /// Packets by how they ended, and what was noted on their way; those that never happened are 0.
@@ -54,6 +56,15 @@ pub struct Interface {
     pub name: String,
     /// `native` or `generic`.
     pub mode: String,
+}
+
+/// One of `status.announced`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// The VIP.
+    pub address: String,
+    /// The interface that it was put on.
+    pub interface: String,
 }
 
 /// `status.flows`.
