@@ -12,7 +12,7 @@ use std::{
 
 use lb_userspace::{
     config,
-    control::{Controller, Errand, Event, Posting, Question, Settings, Surroundings},
+    control::{Controller, Errand, Event, Posting, Question, Running, Settings, Surroundings},
     datapath::{Step, memory::MemoryDatapath},
     model::Model,
     net::Address,
@@ -67,7 +67,7 @@ impl Stage {
         let found = Surroundings {
             addresses: [own("192.0.2.1", 24, 2), own("198.51.100.1", 24, 3)].into(),
             names: [(1, "lo".to_owned()), (2, "eth0".to_owned()), (3, "eth1".to_owned())].into(),
-            running: [1, 2, 3].into(),
+            running: [1, 2, 3].map(|ifindex| (ifindex, Running { mac: [2; 6], ups: 1 })).into(),
             ..Surroundings::default()
         };
         let controller = start(MemoryDatapath::new(), &file, now);
@@ -194,7 +194,7 @@ fn the_flag_comes_before_the_address_and_ready_after_it() {
     let pairs = [(NEAR, "eth0"), (FAR, "lo")].map(|(vip, nic)| (vip.to_owned(), nic.to_owned()));
     assert_eq!(announced, pairs);
     // Neighbours hear of what is on a NIC.
-    assert_eq!(stage.posted.told.iter().map(|seat| seat.ifindex).collect::<Vec<_>>(), [2]);
+    assert_eq!(stage.posted.told.keys().map(|seat| seat.ifindex).collect::<Vec<_>>(), [2]);
 }
 
 #[test]
@@ -390,7 +390,8 @@ fn neighbours_hear_of_it_again_when_a_nic_is_up_again() {
     stage.found.running.remove(&2);
     stage.look();
     assert!(stage.posted.told.is_empty());
-    stage.found.running.insert(2);
+    let running = Running { mac: [2; 6], ups: 2 };
+    stage.found.running.insert(2, running);
     stage.look();
-    assert_eq!(stage.posted.told.len(), 1);
+    assert_eq!(stage.posted.told.values().collect::<Vec<_>>(), [&running]);
 }

@@ -7,12 +7,15 @@
 //! else's: it is never flagged, never touched, and where it appears beside ours, ours gives way.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
-use super::{rests::REST, surroundings::Surroundings};
+use super::{
+    rests::REST,
+    surroundings::{Running, Surroundings},
+};
 use crate::{
     datapath::{Attached, Snapshot},
     time::Now,
@@ -48,8 +51,8 @@ pub struct Posting {
     pub number: u64,
     /// In this order.
     pub errands: Vec<Errand>,
-    /// Where VIPs are to be found: neighbours hear of it when one of these is new.
-    pub told: BTreeSet<Seat>,
+    /// Where VIPs are to be found: neighbours hear of it when one of these is new or its interface is.
+    pub told: BTreeMap<Seat, Running>,
 }
 
 /// What is so, for a decision.
@@ -118,8 +121,9 @@ impl Announcer {
         let there = scene.found.seats(&scene.have.announced);
         let is_there = |vip: &Ipv4Addr| there.iter().any(|seat| seat.vip == *vip);
         self.is_idle = scene.have.announced.iter().any(|vip| !self.is_wanted(scene, *vip) && !is_there(vip));
-        let running = |seat: &&Seat| seat.ifindex != LO && scene.found.running.contains(&seat.ifindex);
-        self.posting.told = wanted.intersection(&there).filter(running).copied().collect();
+        let heard = wanted.intersection(&there).filter(|seat| seat.ifindex != LO);
+        let running = |seat: &Seat| Some((*seat, *scene.found.running.get(&seat.ifindex)?));
+        self.posting.told = heard.filter_map(running).collect();
         self.renew(errands(&wanted, &there), now);
     }
 

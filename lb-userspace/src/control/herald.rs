@@ -3,12 +3,7 @@
 //! It decides nothing. It runs beside the loop, so that an interface that takes no address keeps no failed
 //! backend in a table; what came of each posting goes back as an event.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use tokio::{
@@ -19,6 +14,7 @@ use tokio::{
 use super::{
     Event,
     announce::{Errand, Posting, Seat},
+    surroundings::Running,
 };
 
 /// What may be done on the host.
@@ -27,8 +23,8 @@ pub trait Host: Send + Sync + 'static {
     fn add(&self, seat: Seat) -> impl Future<Output = Result<()>> + Send;
     /// Takes it away.
     fn remove(&self, seat: Seat) -> impl Future<Output = Result<()>> + Send;
-    /// Tells the neighbours on the interface that the VIP is here.
-    fn tell(&self, seat: Seat) -> impl Future<Output = Result<()>> + Send;
+    /// Tells the neighbours on the interface that the VIP is at this Ethernet address.
+    fn tell(&self, seat: Seat, mac: [u8; 6]) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// How often neighbours are told, for those who miss a word, and the pause between two words.
@@ -82,30 +78,37 @@ fn said(errand: &Errand) -> String {
 
 /// What is still to be said of whom, and when.
 #[derive(Default)]
-struct Words(BTreeMap<Seat, (u32, Instant)>);
+struct Words(BTreeMap<Seat, Word>);
+
+struct Word {
+    running: Running,
+    left: u32,
+    at: Instant,
+}
 
 impl Words {
     /// Begins with those that are new, and ends with those that are gone.
-    fn follow(&mut self, told: &BTreeSet<Seat>) {
-        self.0.retain(|seat, _| told.contains(seat));
-        for seat in told {
-            self.0.entry(*seat).or_insert_with(|| (WORDS, Instant::now()));
+    fn follow(&mut self, told: &BTreeMap<Seat, Running>) {
+        self.0.retain(|seat, word| told.get(seat) == Some(&word.running));
+        for (seat, running) in told {
+            let word = || Word { running: *running, left: WORDS, at: Instant::now() };
+            self.0.entry(*seat).or_insert_with(word);
         }
     }
 
     /// Says what is due. A word that cannot be said is said again with the next ones, and missed after the last.
     async fn say<H: Host>(&mut self, host: &H) {
         let now = Instant::now();
-        for (seat, (left, at)) in self.0.iter_mut().filter(|(_, (left, at))| *left > 0 && *at <= now) {
-            if let Err(error) = host.tell(*seat).await {
+        for (seat, word) in self.0.iter_mut().filter(|(_, word)| word.left > 0 && word.at <= now) {
+            if let Err(error) = host.tell(*seat, word.running.mac).await {
                 log::warn!("neighbours do not hear of {}, and find it when they ask: {error:#}", seat.vip);
             }
-            (*left, *at) = (*left - 1, now + PAUSE);
+            (word.left, word.at) = (word.left - 1, now + PAUSE);
         }
     }
 
     fn next(&self) -> Option<Instant> {
-        self.0.values().filter(|(left, _)| *left > 0).map(|(_, at)| *at).min()
+        self.0.values().filter(|word| word.left > 0).map(|word| word.at).min()
     }
 }
 
@@ -144,13 +147,17 @@ mod tests {
             self.note("remove", seat)
         }
 
-        async fn tell(&self, seat: Seat) -> Result<()> {
+        async fn tell(&self, seat: Seat, _: [u8; 6]) -> Result<()> {
             self.note("tell", seat)
         }
     }
 
     fn seat(last: u8, ifindex: u32) -> Seat {
         Seat { vip: [192, 0, 2, last].into(), ifindex }
+    }
+
+    fn told<const N: usize>(seats: [Seat; N], ups: u32) -> BTreeMap<Seat, Running> {
+        seats.map(|seat| (seat, Running { mac: [2; 6], ups })).into()
     }
 
     #[tokio::test(start_paused = true)]
@@ -160,25 +167,28 @@ mod tests {
         let (send, mut events) = mpsc::channel(4);
         let herald = tokio::spawn(herald(Arc::clone(&host), posted, send));
         let errands = vec![Errand::Add(seat(1, 9)), Errand::Add(seat(2, 2)), Errand::Remove(seat(3, 1))];
-        post.send_replace(Posting { number: 1, errands, told: BTreeSet::new() });
+        post.send_replace(Posting { number: 1, errands, told: BTreeMap::new() });
         let Some(Event::Posted(1, Err(error))) = events.recv().await else { panic!("the failure is told") };
         assert_eq!(error, "no such interface");
         assert_eq!(host.taken(), ["add 192.0.2.2 2", "remove 192.0.2.3 1"]);
 
-        let told: BTreeSet<Seat> = [seat(2, 2)].into();
-        post.send_replace(Posting { number: 2, errands: Vec::new(), told: told.clone() });
+        post.send_replace(Posting { number: 2, errands: Vec::new(), told: told([seat(2, 2)], 1) });
         assert!(matches!(events.recv().await, Some(Event::Posted(2, Ok(())))));
         time::sleep(Duration::from_secs(60)).await;
         assert_eq!(host.taken(), ["tell 192.0.2.2 2"; 3]);
         // Another joins: the first has been told.
-        post.send_replace(Posting { number: 2, errands: Vec::new(), told: [seat(2, 2), seat(4, 2)].into() });
+        post.send_replace(Posting { number: 2, errands: Vec::new(), told: told([seat(2, 2), seat(4, 2)], 1) });
         time::sleep(Duration::from_millis(1)).await;
         assert_eq!(host.taken(), ["tell 192.0.2.4 2"]);
-        // It leaves before all is said, and its interface comes back: all is said anew.
-        post.send_replace(Posting { number: 2, errands: Vec::new(), told });
+        // It leaves before all is said, and comes back: all is said anew.
+        post.send_replace(Posting { number: 2, errands: Vec::new(), told: told([seat(2, 2)], 1) });
         time::sleep(Duration::from_secs(60)).await;
         assert!(host.taken().is_empty());
-        post.send_replace(Posting { number: 2, errands: Vec::new(), told: [seat(4, 2)].into() });
+        post.send_replace(Posting { number: 2, errands: Vec::new(), told: told([seat(4, 2)], 1) });
+        time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(host.taken(), ["tell 192.0.2.4 2"; 3]);
+        // So it is when the interface was away between two looks.
+        post.send_replace(Posting { number: 2, errands: Vec::new(), told: told([seat(4, 2)], 2) });
         time::sleep(Duration::from_secs(60)).await;
         assert_eq!(host.taken(), ["tell 192.0.2.4 2"; 3]);
         drop(post);

@@ -39,7 +39,7 @@ mod wish;
 pub use announce::{Errand, Posting, Seat};
 pub use controller::{Controller, Load, Settings};
 pub use herald::Host;
-pub use surroundings::{Network, Surroundings};
+pub use surroundings::{Network, Running, Surroundings};
 
 /// All that can happen.
 #[derive(Debug)]

@@ -47,7 +47,16 @@ pub struct Surroundings {
     /// The names of the interfaces; none where nothing is known yet.
     pub names: BTreeMap<u32, String>,
     /// The interfaces that are up and have a carrier.
-    pub running: BTreeSet<u32>,
+    pub running: BTreeMap<u32, Running>,
+}
+
+/// An interface that carries frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// How often its carrier has come.
+    pub ups: u32,
 }
 
 /// The way to a backend, as the packet path can go it.
@@ -194,7 +203,8 @@ async fn look<N: Network>(
     known: Option<&Surroundings>,
 ) -> Result<Surroundings> {
     let (own, links) = (network.addresses().await?, network.links().await?);
-    let running = links.iter().filter(|link| link.is_running).map(|link| link.ifindex).collect();
+    let running = |link: &Link| Some((link.ifindex, Running { mac: link.mac, ups: link.running? }));
+    let running = links.iter().filter_map(running).collect();
     let names = links.into_iter().map(|link| (link.ifindex, link.name)).collect();
     let mut found = Surroundings { addresses: own, names, running, hops: BTreeMap::new() };
     let mut open = Vec::new();

@@ -15,8 +15,8 @@ pub struct Link {
     pub ifindex: u32,
     /// Its Ethernet address; zeros where it has none.
     pub mac: [u8; 6],
-    /// Whether it is up and has a carrier.
-    pub is_running: bool,
+    /// How often its carrier has come, where it is up and has one now: so that no coming is missed.
+    pub running: Option<u32>,
     /// The largest IP packet it carries.
     pub mtu: u32,
     /// What kind of virtual interface it is (`bridge`, `bond`, `veth`); `None` for hardware.
@@ -51,13 +51,15 @@ pub fn links_now() -> Result<Vec<Link>> {
 
 fn link(message: LinkMessage) -> Link {
     let is_running = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    let running = is_running.then_some(0);
     let ifindex = message.header.index;
-    let mut link = Link { name: String::new(), ifindex, mac: [0; 6], is_running, mtu: 0, kind: None, xdp: None };
+    let mut link = Link { name: String::new(), ifindex, mac: [0; 6], running, mtu: 0, kind: None, xdp: None };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Address(address) => link.mac = address.try_into().unwrap_or_default(),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::CarrierUpCount(ups) => link.running = link.running.map(|_| ups),
             LinkAttribute::LinkInfo(infos) => link.kind = infos.into_iter().find_map(kind),
             LinkAttribute::Xdp(xdp) => link.xdp = attachment(&xdp),
             _ => {}

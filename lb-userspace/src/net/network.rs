@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::sync::mpsc;
 
 use super::{Address, Link, Netlink, NextHop, arp};
@@ -39,9 +39,7 @@ impl Host for Netlink {
         self.remove_address(seat.vip, seat.ifindex).await
     }
 
-    async fn tell(&self, seat: Seat) -> Result<()> {
-        let links = self.links().await?;
-        let link = links.iter().find(|link| link.ifindex == seat.ifindex).context("its interface is gone")?;
-        arp::announce(seat.vip, link.ifindex, link.mac)
+    async fn tell(&self, seat: Seat, mac: [u8; 6]) -> Result<()> {
+        arp::announce(seat.vip, seat.ifindex, mac)
     }
 }

@@ -97,6 +97,14 @@ impl Host {
         .with_context(|| format!("cannot give {}:{name} its addresses", self.name()))
     }
 
+    /// Takes an address from a link, however it came there.
+    pub fn forget_address(&self, name: &str, address: Ipv4Addr, prefix: u8) -> Result<()> {
+        let index = self.index(name)?;
+        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
+        self.netlink(async move |netlink| Ok(netlink.address().del(message).execute().await?))
+            .with_context(|| format!("cannot take {address}/{prefix} from {}:{name}", self.name()))
+    }
+
     /// Routes a prefix through a neighbour; `0.0.0.0/0` is the default route.
     pub fn route(&self, prefix: Ipv4Addr, length: u8, via: Ipv4Addr) -> Result<()> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(prefix, length).gateway(via).build();
