@@ -168,9 +168,7 @@ fn changes_are_told_and_mere_checks_are_not() {
         });
         quiet(&mut changes).await;
         thread::scope(|scope| {
-            scope.spawn(|| {
-                neighbour.within(|| std::net::UdpSocket::bind("10.0.0.2:0").unwrap().send_to(b"x", "10.0.0.1:9"))
-            });
+            scope.spawn(|| neighbour.within(|| UdpSocket::bind("10.0.0.2:0").unwrap().send_to(b"x", "10.0.0.1:9")));
         });
         timeout(Duration::from_secs(15), changes.recv()).await.expect("a word of the new MAC").unwrap();
         becomes(&netlink, "10.0.0.2", NextHop::Known { ifindex, mac }).await;

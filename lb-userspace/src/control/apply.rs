@@ -44,6 +44,7 @@ impl<D: Datapath> Controller<D> {
         self.awaited = self.roster.wakes_at(now);
         self.watch_hold(now);
         self.sweep_when_due(now);
+        self.take_back(now);
         if self.is_due(now) {
             self.replan(now);
         }
@@ -66,7 +67,10 @@ impl<D: Datapath> Controller<D> {
         // Whatever cannot be done because of trouble is not due before it.
         let rests = Some(trouble.map_or(rests, |again| rests.max(again)));
         let idle = self.announcer.wakes_at().map(|at| trouble.map_or(at, |again| at.max(again)));
-        [trouble, hold, short, rests, idle, self.roster.wakes_at(now)].into_iter().flatten().min()
+        [trouble, hold, short, rests, idle, self.returns.wakes_at(), self.roster.wakes_at(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn replan(&mut self, now: Now) {
@@ -144,9 +148,9 @@ impl<D: Datapath> Controller<D> {
         let (Some(model), Some(surroundings)) = (&self.model, &self.surroundings) else { return };
         let gone = surroundings.gone(self.datapath.attached());
         let gone = gone.iter().map(|nic| {
-            format!("{nic}: this NIC is gone, and the program with it; when it is back, restart this controller")
+            format!("{nic}: this NIC is gone, and the program with it; it is attached again as soon as it is back")
         });
-        let mut astray: BTreeSet<String> = gone.collect();
+        let mut astray: BTreeSet<String> = gone.chain(self.returns.refused()).collect();
         for (name, service) in &model.services {
             for backend in &service.backends {
                 if let Way::None(why) = surroundings.way(*backend.address.ip(), self.datapath.attached()) {

@@ -14,8 +14,8 @@ use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
-    Event, Posting, announce::Announcer, apply::Trouble, hold::Hold, rests::Rests, roster, roster::Roster,
-    surroundings::Surroundings, wish::Tables,
+    Event, Posting, announce::Announcer, apply::Trouble, hold::Hold, rests::Rests, returns::Returns, roster,
+    roster::Roster, surroundings::Surroundings, wish::Tables,
 };
 use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
@@ -69,6 +69,7 @@ pub struct Controller<D> {
     pub(super) unseen: Option<String>,
     pub(super) short: Vec<String>,
     pub(super) astray: BTreeSet<String>,
+    pub(super) returns: Returns,
     pub(super) started: SystemTime,
     pub(super) sweep: Option<(Instant, FlowCounts)>,
     pub(super) waiting: Vec<Waiting>,
@@ -131,6 +132,7 @@ impl<D: Datapath> Controller<D> {
             unseen: None,
             short: Vec::new(),
             astray: BTreeSet::new(),
+            returns: Returns::default(),
             started: now.wall,
             sweep: None,
             waiting: Vec::new(),
@@ -171,7 +173,13 @@ impl<D: Datapath> Controller<D> {
 
     /// Whether the first tables are published and nothing of this host stands in the way.
     pub fn is_ready(&self) -> bool {
-        self.published && self.settled && self.ground.iter().all(|fault| !fault.fatal)
+        let has_nics = self.gone().len() < self.datapath.attached().len();
+        has_nics && self.published && self.settled && self.ground.iter().all(|fault| !fault.fatal)
+    }
+
+    /// The NICs that vanished.
+    pub(super) fn gone(&self) -> Vec<&str> {
+        self.surroundings.as_ref().map_or(Vec::new(), |found| found.gone(self.datapath.attached()))
     }
 
     /// Takes in one event. What follows from it is done by the next [`turn`](Self::turn).

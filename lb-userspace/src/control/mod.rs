@@ -32,6 +32,7 @@ pub mod herald;
 mod hold;
 mod report;
 mod rests;
+mod returns;
 mod roster;
 pub mod surroundings;
 mod wish;

@@ -16,7 +16,7 @@ use super::{
     wish::published,
 };
 use crate::{
-    datapath::{Datapath, FlowCounts, ServiceId},
+    datapath::{Attached, Datapath, FlowCounts, ServiceId},
     health::Standing,
     model,
     observe::documents::{
@@ -73,8 +73,9 @@ impl<D: Datapath> Controller<D> {
         }
         let reasons = self.datapath.reasons().map_err(|error| format!("cannot read counters: {error:#}"))?;
         let packets = Reason::ALL.iter().zip(reasons).map(|(reason, count)| (reason.label().to_owned(), count));
-        let interface =
-            |nic: &crate::datapath::Attached| Interface { name: nic.name.clone(), mode: nic.mode.to_owned() };
+        let gone = self.gone();
+        let mode = |nic: &Attached| if gone.contains(&nic.name.as_str()) { "gone" } else { nic.mode };
+        let interface = |nic: &Attached| Interface { name: nic.name.clone(), mode: mode(nic).to_owned() };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.is_ready(),

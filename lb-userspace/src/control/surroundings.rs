@@ -48,6 +48,8 @@ pub struct Surroundings {
     pub names: BTreeMap<u32, String>,
     /// The interfaces that are up and have a carrier.
     pub running: BTreeMap<u32, Running>,
+    /// The interfaces without an XDP program.
+    pub bare: BTreeSet<u32>,
 }
 
 /// An interface that carries frames.
@@ -102,6 +104,15 @@ impl Surroundings {
         attached.iter().filter(is_gone).map(|nic| nic.name.as_str()).collect()
     }
 
+    /// The NICs that the program was attached to and that are there without it: they came back.
+    pub(super) fn returned(&self, attached: &[Attached]) -> Vec<String> {
+        let is_back = |nic: &&Attached| match self.names.get(&nic.ifindex) {
+            Some(_) => self.bare.contains(&nic.ifindex),
+            None => self.names.values().any(|name| *name == nic.name),
+        };
+        attached.iter().filter(is_back).map(|nic| nic.name.clone()).collect()
+    }
+
     /// The way to a backend by the NICs that the program is attached to.
     pub fn way(&self, address: Ipv4Addr, attached: &[Attached]) -> Way {
         if self.at(address).next().is_some() {
@@ -109,13 +120,19 @@ impl Surroundings {
         }
         let ifindex = match self.hops.get(&address) {
             None => return Way::Unknown,
-            Some(NextHop::NoRoute) => return Way::Kernel,
+            Some(NextHop::NoRoute) => {
+                let gone = self.gone(attached);
+                return match gone.is_empty() {
+                    true => Way::Kernel,
+                    false => Way::None(format!("no route leads to {address}, and {} is gone", gone.join(", "))),
+                };
+            }
             Some(NextHop::Known { ifindex, .. } | NextHop::Unresolved { ifindex, .. }) => *ifindex,
         };
         let Some(nic) = attached.iter().find(|nic| nic.ifindex == ifindex) else {
             let name = self.names.get(&ifindex).cloned().unwrap_or_else(|| format!("interface {ifindex}"));
             return Way::None(if attached.iter().any(|nic| nic.name == name) {
-                format!("its route leaves by {name}, a new NIC of an attached one's name; restart this controller")
+                format!("its route leaves by {name}, which has come back and is not attached yet")
             } else {
                 format!("its route leaves by {name}, which is not attached; add {name} to node.interfaces or --iface")
             });
@@ -205,8 +222,9 @@ async fn look<N: Network>(
     let (own, links) = (network.addresses().await?, network.links().await?);
     let running = |link: &Link| Some((link.ifindex, Running { mac: link.mac, ups: link.running? }));
     let running = links.iter().filter_map(running).collect();
+    let bare = links.iter().filter(|link| link.xdp.is_none()).map(|link| link.ifindex).collect();
     let names = links.into_iter().map(|link| (link.ifindex, link.name)).collect();
-    let mut found = Surroundings { addresses: own, names, running, hops: BTreeMap::new() };
+    let mut found = Surroundings { addresses: own, names, running, bare, hops: BTreeMap::new() };
     let mut open = Vec::new();
     for address in addresses {
         match known.filter(|known| known.is_whole(*address)).and_then(|known| known.hops.get(address)) {
@@ -316,7 +334,18 @@ mod tests {
         assert_eq!(way(Ipv4Addr::new(10, 0, 0, 3)), Way::Unknown);
         // Deleted and made again, it has another number: naming it once more would not help.
         let again = Attached { name: "eth1".into(), ..nic.clone() };
-        assert!(matches!(found.way(TWO, &[again]), Way::None(why) if why.ends_with("restart this controller")));
+        assert!(matches!(found.way(TWO, &[again.clone()]), Way::None(why) if why.ends_with("not attached yet")));
+        assert_eq!(found.returned(&[nic.clone(), again]), ["eth1"]);
+        // The same number, and no program on it.
+        let same = Attached { ifindex: 3, ..nic.clone() };
+        assert!(found.returned(std::slice::from_ref(&same)).is_empty());
+        let bare = Surroundings { bare: [3].into(), ..found.clone() };
+        assert_eq!(bare.returned(&[same]), ["eth0"]);
+        // With the NIC its routes are gone.
+        let routeless = Surroundings { hops: [(TWO, NextHop::NoRoute)].into(), ..found.clone() };
+        let way = |ifindex| routeless.way(TWO, &[Attached { ifindex, ..nic.clone() }]);
+        assert!(matches!(way(2), Way::None(why) if why.ends_with("and eth0 is gone")));
+        assert_eq!(way(3), Way::Kernel);
         assert_eq!(found.gone(std::slice::from_ref(&nic)), ["eth0"]);
         assert!(found.gone(&[Attached { ifindex: 3, ..nic.clone() }]).is_empty());
         assert!(Surroundings::default().gone(std::slice::from_ref(&nic)).is_empty(), "nothing is known yet");

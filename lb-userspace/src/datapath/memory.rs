@@ -23,6 +23,8 @@ pub struct MemoryDatapath {
     pub traffic: BTreeMap<BackendId, Traffic>,
     /// The NICs.
     pub attached: Vec<Attached>,
+    /// The numbers of NICs that came back, by name; to attach to any other fails.
+    pub returned: BTreeMap<String, u32>,
     /// How many steps succeed before one fails; the failing one and all after it until this is set anew.
     pub failing_after: Option<usize>,
     /// All steps that were done.
@@ -151,5 +153,13 @@ impl Datapath for MemoryDatapath {
 
     fn attached(&self) -> &[Attached] {
         &self.attached
+    }
+
+    fn attach(&mut self, name: &str) -> Result<()> {
+        let Some(ifindex) = self.returned.get(name) else { bail!("{name}: another XDP program is attached") };
+        for nic in self.attached.iter_mut().filter(|nic| nic.name == name) {
+            nic.ifindex = *ifindex;
+        }
+        Ok(())
     }
 }

@@ -114,8 +114,10 @@ pub trait Datapath {
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>>;
     /// How many packets ended for each reason, all CPUs together, in the order of [`Reason::ALL`].
     fn reasons(&mut self) -> Result<[u64; Reason::COUNT]>;
-    /// The NICs that the program is attached to.
+    /// The NICs that the program is attached to, those that vanished since included.
     fn attached(&self) -> &[Attached];
+    /// Attaches to the NIC that has the name of one that vanished. Flows of the old one go on by the new one.
+    fn attach(&mut self, name: &str) -> Result<()>;
 }
 
 impl Snapshot {

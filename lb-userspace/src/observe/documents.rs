@@ -18,7 +18,7 @@ pub struct Status {
     pub started_at: String,
     /// The file.
     pub config: Config,
-    /// The NICs that the program is attached to.
+    /// The NICs that the program is attached to, or will be when they are back.
     pub interfaces: Vec<Interface>,
     /// VIPs that the controller put on the gateway, and where.
     pub announced: Vec<Announced>,
@@ -54,7 +54,7 @@ pub struct Config {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// `native` or `generic`.
+    /// `native` or `generic`; `gone` as long as the NIC is not there.
     pub mode: String,
 }
 

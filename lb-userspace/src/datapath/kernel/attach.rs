@@ -63,6 +63,29 @@ pub(super) fn attach(
     Ok(attached)
 }
 
+/// Attaches to the NIC that has the name of one that vanished, and has what stood for that one stand for it.
+pub(super) fn again(
+    program: &mut Xdp,
+    maps: &mut Maps,
+    layout: &Path,
+    old: &Attached,
+    mode: XdpMode,
+) -> Result<Attached> {
+    let links = net::links_now()?;
+    let found = find(std::slice::from_ref(&old.name), &links)?;
+    let link = *found.first().with_context(|| format!("{}: no such interface", old.name))?;
+    let (pinned, stale): (Vec<_>, Vec<_>) = Pinned::all(layout)?.into_iter().partition(|pinned| pinned.lives(&links));
+    refuse_foreign(link, &pinned)?;
+    stale.iter().try_for_each(Pinned::remove)?;
+    let mut fresh = Vec::new();
+    let attached = attach_one(program, maps, layout, link, &pinned, mode, &mut fresh);
+    let attached = attached.and_then(|attached| maps.succeed_nic(old, link).map(|()| attached));
+    if attached.is_err() {
+        undo(maps, &fresh, |ifindex| ifindex != link.ifindex || pinned.iter().any(|kept| kept.ifindex == ifindex));
+    }
+    attached
+}
+
 /// The interfaces of these names, each once, all of a kind that packets arrive on.
 fn find<'a>(names: &[String], links: &'a [Link]) -> Result<Vec<&'a Link>> {
     let mut seen = BTreeSet::new();

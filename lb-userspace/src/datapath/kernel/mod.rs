@@ -52,6 +52,7 @@ pub struct KernelDatapath {
     attached: Vec<Attached>,
     timeouts: Timeouts,
     max_flows: u64,
+    xdp: XdpMode,
     adopted: bool,
     /// What is served, to know when an address has its last service.
     services: BTreeMap<Endpoint, Service>,
@@ -76,7 +77,7 @@ impl KernelDatapath {
         };
         let opened = Self::on(&board, options, adopted);
         match opened {
-            Ok(open) => Ok(open.with(board, adopted.is_some())),
+            Ok(open) => Ok(open.with(board, options.xdp, adopted.is_some())),
             Err(error) => {
                 if adopted.is_none() {
                     clean(board);
@@ -148,9 +149,9 @@ struct Opened {
 }
 
 impl Opened {
-    fn with(self, board: Pinboard, adopted: bool) -> KernelDatapath {
+    fn with(self, board: Pinboard, xdp: XdpMode, adopted: bool) -> KernelDatapath {
         let Self { maps, attached, timeouts, max_flows, services, object, logs } = self;
-        KernelDatapath { maps, attached, timeouts, max_flows, adopted, services, object, _logs: logs, board }
+        KernelDatapath { maps, attached, timeouts, max_flows, xdp, adopted, services, object, _logs: logs, board }
     }
 }
 
@@ -194,6 +195,15 @@ impl Datapath for KernelDatapath {
 
     fn attached(&self) -> &[Attached] {
         &self.attached
+    }
+
+    fn attach(&mut self, name: &str) -> Result<()> {
+        let old = self.attached.iter_mut().find(|nic| nic.name == name);
+        let old = old.with_context(|| format!("{name}: it was never attached"))?;
+        let layout = pins::directory(self.board.path());
+        let program = program(&mut self.object, driver::PROGRAM)?;
+        *old = attach::again(program, &mut self.maps, &layout, old, self.xdp)?;
+        Ok(())
     }
 }
 
