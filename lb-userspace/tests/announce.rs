@@ -202,6 +202,11 @@ fn the_subnet_of_a_nic_that_is_not_attached_is_none() {
     let mut stage = Stage::new(&["198.51.100.200"]);
     stage.look();
     assert_eq!(stage.errands(), ["+ 198.51.100.200 1"]);
+    let warnings = stage.status().warnings;
+    assert!(
+        warnings[0].starts_with("198.51.100.200: its subnet is on eth1 too") && warnings.len() == 1,
+        "{warnings:?}"
+    );
 }
 
 #[test]

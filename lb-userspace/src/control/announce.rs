@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     datapath::{Attached, Snapshot},
+    net::Address,
     time::Now,
 };
 
@@ -77,6 +78,7 @@ pub(super) struct Announcer {
     quiet: BTreeSet<Ipv4Addr>,
     /// Some VIP is flagged, and neither wanted nor on the host any more.
     is_idle: bool,
+    astray: BTreeSet<String>,
 }
 
 impl Announcer {
@@ -89,6 +91,7 @@ impl Announcer {
             pause: PAUSES.0,
             quiet: BTreeSet::new(),
             is_idle: false,
+            astray: BTreeSet::new(),
         }
     }
 
@@ -121,6 +124,9 @@ impl Announcer {
         let there = scene.found.seats(&scene.have.announced);
         let is_there = |vip: &Ipv4Addr| there.iter().any(|seat| seat.vip == *vip);
         self.is_idle = scene.have.announced.iter().any(|vip| !self.is_wanted(scene, *vip) && !is_there(vip));
+        let astray: BTreeSet<String> = wanted.iter().filter_map(|seat| scene.astray(seat.vip)).collect();
+        astray.difference(&self.astray).for_each(|line| log::warn!("{line}"));
+        self.astray = astray;
         let heard = wanted.intersection(&there).filter(|seat| seat.ifindex != LO);
         let running = |seat: &Seat| Some((*seat, *scene.found.running.get(&seat.ifindex)?));
         self.posting.told = heard.filter_map(running).collect();
@@ -188,6 +194,11 @@ impl Announcer {
         self.failed.as_deref()
     }
 
+    /// What may do harm, and what to do about it.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = &String> {
+        self.astray.iter()
+    }
+
     /// Whether a flagged VIP shall be on the host: it is served, or connections through it live.
     fn is_wanted(&self, scene: Scene<'_>, vip: Ipv4Addr) -> bool {
         scene.is_on && !scene.is_foreign(vip) && !self.quiet.contains(&vip)
@@ -213,10 +224,23 @@ impl Scene<'_> {
 
     /// Where a VIP belongs: on the attached NIC whose subnet it is of, the smallest of them, else on `lo`.
     fn seat(&self, vip: Ipv4Addr) -> Seat {
-        let is_attached = |ifindex| self.attached.iter().any(|nic| nic.ifindex == ifindex);
-        let subnets = self.found.addresses.iter().filter(|at| at.reaches(vip) && is_attached(at.ifindex));
+        let subnets = self.found.addresses.iter().filter(|at| at.reaches(vip) && self.is_attached(at.ifindex));
         let nearest = subnets.max_by_key(|at| (at.subnet.1, u32::MAX - at.ifindex));
         Seat { vip, ifindex: nearest.map_or(LO, |at| at.ifindex) }
+    }
+
+    fn is_attached(&self, ifindex: u32) -> bool {
+        self.attached.iter().any(|nic| nic.ifindex == ifindex)
+    }
+
+    /// The kernel answers ARP for any address of the host on every NIC: where a VIP's neighbours are on a NIC without
+    /// the program, they come to the gateway's own stack.
+    fn astray(&self, vip: Ipv4Addr) -> Option<String> {
+        let elsewhere = |at: &&Address| at.reaches(vip) && !self.is_attached(at.ifindex) && at.ifindex != LO;
+        let name = self.found.names.get(&self.found.addresses.iter().find(elsewhere)?.ifindex)?;
+        Some(format!(
+            "{vip}: its subnet is on {name} too, where nothing is balanced; add {name} to node.interfaces or --iface"
+        ))
     }
 }
 

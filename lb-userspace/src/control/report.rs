@@ -94,8 +94,13 @@ impl<D: Datapath> Controller<D> {
             services: self.services(),
             backends,
             faults: self.faults(),
-            warnings: self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string).collect(),
+            warnings: self.warnings(),
         })
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let ground = self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string);
+        ground.chain(self.announcer.warnings().cloned()).collect()
     }
 
     /// The VIPs that are on the gateway because of us.

@@ -334,7 +334,9 @@ mod tests {
         assert_eq!(way(Ipv4Addr::new(10, 0, 0, 3)), Way::Unknown);
         // Deleted and made again, it has another number: naming it once more would not help.
         let again = Attached { name: "eth1".into(), ..nic.clone() };
-        assert!(matches!(found.way(TWO, &[again.clone()]), Way::None(why) if why.ends_with("not attached yet")));
+        assert!(
+            matches!(found.way(TWO, std::slice::from_ref(&again)), Way::None(why) if why.ends_with("not attached yet"))
+        );
         assert_eq!(found.returned(&[nic.clone(), again]), ["eth1"]);
         // The same number, and no program on it.
         let same = Attached { ifindex: 3, ..nic.clone() };
