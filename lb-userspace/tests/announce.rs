@@ -198,6 +198,29 @@ fn the_flag_comes_before_the_address_and_ready_after_it() {
 }
 
 #[test]
+fn whichever_step_fails_nothing_is_put_on_the_host_that_is_not_flagged() {
+    for good in 0.. {
+        let mut stage = Stage::new(&[NEAR, FAR]);
+        stage.controller.datapath_mut().failing_after = Some(good);
+        stage.look();
+        let has_failed = stage.controller.datapath().failing_after == Some(0);
+        for errand in &stage.posted.errands {
+            let Errand::Add(seat) = errand else { panic!("{errand:?}") };
+            assert!(stage.flagged().contains(&seat.vip), "{seat:?} after {good} steps");
+        }
+        stage.carry_out();
+        stage.controller.datapath_mut().failing_after = None;
+        stage.wait(1);
+        stage.carry_out();
+        assert!(stage.controller.is_ready() && stage.flagged().len() == 2, "after {good} steps");
+        if !has_failed {
+            assert!(good > 8, "only {good} steps");
+            return;
+        }
+    }
+}
+
+#[test]
 fn the_subnet_of_a_nic_that_is_not_attached_is_none() {
     let mut stage = Stage::new(&["198.51.100.200"]);
     stage.look();

@@ -199,3 +199,27 @@ fn a_nic_that_is_back_with_somebody_elses_program_is_named_and_taken_when_it_is_
     stage.until_status("it is back", |status| is(status, "eth0", "native") && status["faults"] == json!([]));
     stage.ask_some(WEB, 20).expect_no_failure();
 }
+
+#[test]
+fn a_restart_goes_on_without_the_nic_that_vanished_and_takes_it_back() {
+    let mut stage = Stage::two_arms(1, &web(&[0]).file());
+    let connection = stage.connect(0, WEB).unwrap();
+    let mac = stage.gateway().mac("eth1").unwrap();
+    stage.gateway().pull("eth1").unwrap();
+    let again = stage.tidegate.launch();
+    for _ in 0..2 {
+        stage.tidegate.process().kill();
+        stage.tidegate = again.clone().start().unwrap();
+        assert!(stage.tidegate.log().text().contains("eth1: this NIC is gone; going on without it"));
+        stage.until_status("it is gone", |status| is(status, "eth1", "gone") && is(status, "eth0", "native"));
+    }
+    stage.topology.plug_again("eth1", mac).unwrap();
+    stage.until_status("it is back", |status| is(status, "eth1", "native") && status["faults"] == json!([]));
+    connection.ask().unwrap();
+    stage.ask_some(WEB, 20).expect_no_failure();
+    // A name that was never one of its NICs is refused as ever.
+    stage.tidegate.process().kill();
+    let refused = again.interfaces(&["eth0", "eth7"]).refused().unwrap();
+    assert!(refused.stderr.contains("eth7: no such interface"), "{refused:?}");
+    stage.ask_some(WEB, 20).expect_no_failure();
+}

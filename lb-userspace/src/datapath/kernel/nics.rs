@@ -31,6 +31,16 @@ impl Maps {
         Ok(index as u16)
     }
 
+    /// The index of a NIC that has a place.
+    pub(super) fn nic_place(&self, ifindex: u32) -> Result<Option<u16>> {
+        for index in places(ifindex) {
+            if self.nics.get(&index, 0)?.ifindex == ifindex {
+                return Ok(Some(index as u16));
+            }
+        }
+        Ok(None)
+    }
+
     /// The place of a NIC that vanished leads to the one that came in its stead: flows name it. Places that it had
     /// taken over itself are free again, so that a NIC that comes and goes does not fill them all.
     pub(super) fn succeed_nic(&mut self, old: &Attached, link: &Link) -> Result<()> {
