@@ -39,7 +39,7 @@ pub struct Node {
     pub xdp: XdpMode,
     /// Flows that the flow table is made for.
     pub max_flows: u32,
-    /// Whether VIPs that the host does not have are put on it.
+    /// Whether VIPs that the gateway does not have are put on it and announced.
     pub announce_vips: bool,
 }
 

@@ -36,7 +36,7 @@ use lb_userspace::{
     datapath::{Snapshot, memory::MemoryDatapath},
     health::{Outcome, prober::Probed},
     model::Model,
-    net::NextHop,
+    net::{Address, NextHop},
     observe::documents::{BackendsByService, Status},
     plan::{Printed, endpoint},
     time::Now,
@@ -97,9 +97,9 @@ impl Stage {
             file: Arc::new(Mutex::new(Err("no file".to_owned()))),
             names: BTreeMap::new(),
             surroundings: Surroundings {
-                locals: ["10.0.1.1".parse().unwrap()].into(),
-                hops: BTreeMap::new(),
+                addresses: [own("10.0.1.1")].into(),
                 names: [(2, "eth0".to_owned()), (3, "eth1".to_owned())].into(),
+                ..Surroundings::default()
             },
             shown: Snapshot::default(),
         };
@@ -145,7 +145,7 @@ impl Stage {
             ["probe", rest @ ..] => self.probe(rest, place),
             ["wait", seconds] => self.wait(seconds.parse().unwrap()),
             ["locals", addresses @ ..] => {
-                self.surroundings.locals = addresses.iter().map(|address| address.parse().unwrap()).collect();
+                self.surroundings.addresses = addresses.iter().map(|address| own(address)).collect();
                 self.look_around();
             }
             ["hop", address, way] => {
@@ -205,7 +205,12 @@ impl Stage {
     }
 
     fn reload(&mut self, yaml: &str, place: &str) {
-        let parsed = config::parse(yaml, place).map(|(model, _)| model).map_err(|faults| faults.to_string());
+        let parsed = config::parse(yaml, place).map_err(|faults| faults.to_string());
+        // What becomes of VIPs on the host is told by `announce.rs`.
+        let parsed = parsed.map(|(mut model, _)| {
+            model.node.announce_vips = false;
+            model
+        });
         *self.file.lock().unwrap() = parsed.clone();
         if let Ok(model) = &parsed {
             for backend in model.services.values().flat_map(|service| &service.backends) {
@@ -338,6 +343,12 @@ impl Stage {
         lines.insert(0, if status.ready { "serving".to_owned() } else { "not serving yet".to_owned() });
         self.named(&lines.join("\n"))
     }
+}
+
+/// An address of the gateway itself.
+fn own(address: &str) -> Address {
+    let address = address.parse().unwrap();
+    Address { address, ifindex: 2, subnet: (address, 24), is_marked: false }
 }
 
 fn hop(address: Ipv4Addr, way: &str) -> NextHop {

@@ -31,7 +31,7 @@ use super::{FAILED, SOCKET, check::BAD_CONFIG, detach::refused, table::counted, 
 use crate::{
     cli::{Places, Run},
     config,
-    control::{self, Channels, Controller, Ended, Event, Settings, drains, follow, surroundings},
+    control::{self, Channels, Controller, Ended, Event, Posting, Settings, drains, follow, herald, surroundings},
     datapath::{
         Datapath,
         kernel::{KernelDatapath, Options},
@@ -178,18 +178,22 @@ async fn serve(
 
     let (answering, mut answered) = mpsc::channel(1);
     tokio::spawn(prober::probe(wanted_targets, found));
-    tokio::spawn(surroundings::follow(network, wanted_addresses, events.clone()));
+    tokio::spawn(surroundings::follow(Arc::clone(&network), wanted_addresses, events.clone()));
+    let (postings, posted) = watch::channel(Posting::default());
+    let herald = tokio::spawn(herald::herald(network, posted, events.clone()));
     tokio::spawn(follow::follow(setup.file, setup.octets, events.clone()));
     tokio::spawn(look_at_ground(interfaces, events.clone()));
     tokio::spawn(drains::keep(setup.state_dir, known_drains));
     let server = tokio::spawn(socket.serve(setup.pin_dir, events, answering));
 
-    let channels = Channels { events: inbox, probes, targets, addresses, drains };
+    let channels = Channels { events: inbox, probes, targets, addresses, drains, postings };
     let ended = control::serve(&mut controller, channels, |controller| {
         serves = true;
         say_ready(controller);
     })
     .await;
+    // Nobody posts any more: it ends with what it is at, and puts nothing back that is taken away below.
+    let _ = time::timeout(FAREWELL, herald).await;
     // The socket's file goes first, so that nobody finds a controller that is leaving.
     server.abort();
     let _ = server.await;

@@ -15,8 +15,8 @@ use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
-    Event, apply::Trouble, drains::Drained, hold::Hold, rests::Rests, roster, roster::Roster,
-    surroundings::Surroundings, wish::Tables,
+    Event, Posting, announce::Announcer, apply::Trouble, drains::Drained, hold::Hold, rests::Rests, returns::Returns,
+    roster, roster::Roster, surroundings::Surroundings, wish::Tables,
 };
 use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
@@ -64,6 +64,7 @@ pub struct Controller<D> {
     /// Who may connect, by service: made once for each model.
     pub(super) verdicts: BTreeMap<Arc<str>, Arc<Verdicts>>,
     pub(super) rests: Rests,
+    pub(super) announcer: Announcer,
     pub(super) hold: Option<Hold>,
     pub(super) trouble: Option<Trouble>,
     pub(super) file: FileState,
@@ -72,6 +73,7 @@ pub struct Controller<D> {
     pub(super) unseen: Option<String>,
     pub(super) short: Vec<String>,
     pub(super) astray: BTreeSet<String>,
+    pub(super) returns: Returns,
     pub(super) started: SystemTime,
     pub(super) sweep: Option<(Instant, FlowCounts)>,
     pub(super) waiting: Vec<Waiting>,
@@ -81,6 +83,8 @@ pub struct Controller<D> {
     pub(super) stale: bool,
     /// Whether a plan was done whole with all services served.
     pub(super) published: bool,
+    /// Whether the VIPs of the first tables were put on the gateway, or could not be.
+    pub(super) settled: bool,
     targets: Option<BTreeMap<Key, Target>>,
 }
 
@@ -125,6 +129,7 @@ impl<D: Datapath> Controller<D> {
             tables: Tables::default(),
             verdicts: BTreeMap::new(),
             rests: Rests::new(now),
+            announcer: Announcer::new(now),
             hold: None,
             trouble: None,
             file: FileState::default(),
@@ -132,12 +137,14 @@ impl<D: Datapath> Controller<D> {
             unseen: None,
             short: Vec::new(),
             astray: BTreeSet::new(),
+            returns: Returns::default(),
             started: now.wall,
             sweep: None,
             waiting: Vec::new(),
             awaited: None,
             stale: true,
             published: false,
+            settled: false,
             targets: None,
         };
         controller.take_up(model, now);
@@ -171,7 +178,13 @@ impl<D: Datapath> Controller<D> {
 
     /// Whether the first tables are published and nothing of this host stands in the way.
     pub fn is_ready(&self) -> bool {
-        self.published && self.ground.iter().all(|fault| !fault.fatal)
+        let has_nics = self.gone().len() < self.datapath.attached().len();
+        has_nics && self.published && self.settled && self.ground.iter().all(|fault| !fault.fatal)
+    }
+
+    /// The NICs that vanished.
+    pub(super) fn gone(&self) -> Vec<&str> {
+        self.surroundings.as_ref().map_or(Vec::new(), |found| found.gone(self.datapath.attached()))
     }
 
     /// Takes in one event. What follows from it is done by the next [`turn`](Self::turn).
@@ -194,11 +207,9 @@ impl<D: Datapath> Controller<D> {
                 log::error!("cannot read routes and addresses: {error}; what was known stays");
                 self.unseen = Some(format!("cannot read routes and addresses: {error}"));
                 // The packet path is served by what the maps say; a first plan must not wait for ever.
-                self.surroundings.get_or_insert_with(|| Surroundings {
-                    locals: self.have.locals.clone(),
-                    ..Surroundings::default()
-                });
+                self.surroundings.get_or_insert_with(|| Surroundings::unknown(&self.have.locals));
             }
+            Event::Posted(number, result) => self.announcer.answer(number, result, now),
             Event::Ground(faults) => {
                 for fault in faults.iter().filter(|fault| !self.ground.contains(fault)) {
                     log::log!(if fault.fatal { Level::Error } else { Level::Warn }, "{fault}");
@@ -308,6 +319,15 @@ impl<D: Datapath> Controller<D> {
         let Some(drains) = self.rests.drained(&self.have).filter(|drains| drains != known) else { return false };
         *known = drains;
         true
+    }
+
+    /// Brings what is to be done on the host up to date, and says whether it changed.
+    pub fn update_posting(&self, known: &mut Posting) -> bool {
+        let changed = known != self.announcer.posting();
+        if changed {
+            known.clone_from(self.announcer.posting());
+        }
+        changed
     }
 
     /// Brings the set of addresses whose next hops matter up to date, and says whether it changed.

@@ -24,21 +24,26 @@ use crate::{
     time::Now,
 };
 
+mod announce;
 mod apply;
 mod controller;
 pub mod drains;
 pub mod follow;
+pub mod herald;
 mod hold;
 mod report;
 mod rests;
+mod returns;
 mod roster;
 pub mod surroundings;
 mod terms;
 mod wish;
 
+pub use announce::{Errand, Posting, Seat};
 pub use controller::{Controller, Load, Settings};
 pub use drains::Drained;
-pub use surroundings::{Network, Surroundings};
+pub use herald::Host;
+pub use surroundings::{Network, Running, Surroundings};
 
 /// All that can happen.
 #[derive(Debug)]
@@ -51,6 +56,8 @@ pub enum Event {
     Probed(Probed),
     /// Addresses, routes or neighbours changed; or cannot be read, and why.
     Surroundings(Result<Surroundings, String>),
+    /// What came of the posting of this number.
+    Posted(u64, Result<(), String>),
     /// What of this host stands in the way of serving.
     Ground(Vec<GroundFault>),
     /// Someone wants to know.
@@ -97,6 +104,8 @@ pub struct Channels {
     pub addresses: watch::Sender<BTreeSet<Ipv4Addr>>,
     /// Which backends drain, for the controller after us.
     pub drains: watch::Sender<Vec<Drained>>,
+    /// What to do with the host's addresses.
+    pub postings: watch::Sender<Posting>,
 }
 
 /// Events taken in at one time: ten thousand probes that answer at once become a few plans.
@@ -117,6 +126,7 @@ pub async fn serve<D: Datapath>(
         }
         channels.addresses.send_if_modified(|known| controller.update_addresses(known));
         channels.drains.send_if_modified(|known| controller.update_drains(known));
+        channels.postings.send_if_modified(|known| controller.update_posting(known));
         if controller.is_ready()
             && let Some(on_ready) = on_ready.take()
         {

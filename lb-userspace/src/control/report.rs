@@ -5,14 +5,20 @@ use std::{collections::BTreeMap, net::SocketAddrV4, time::Duration};
 use lb_common::{BackendId, Endpoint, Reason, Traffic};
 use serde_json::to_value;
 
-use super::{Answer, Question, controller::Controller, rests::Draining, surroundings::Way, wish::published};
+use super::{
+    Answer, Question, Seat,
+    controller::Controller,
+    rests::Draining,
+    surroundings::{Surroundings, Way},
+    wish::published,
+};
 use crate::{
-    datapath::{Datapath, FlowCounts, ServiceId},
+    datapath::{Attached, Datapath, FlowCounts, ServiceId},
     health::Standing,
     model::{self, LiveFlows},
     observe::documents::{
-        BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends, ServiceLine,
-        Services, Status,
+        Announced, BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends,
+        ServiceLine, Services, Status,
     },
     plan::endpoint,
     time::{Now, rfc3339, spelt},
@@ -64,8 +70,9 @@ impl<D: Datapath> Controller<D> {
         }
         let reasons = self.datapath.reasons().map_err(|error| format!("cannot read counters: {error:#}"))?;
         let packets = Reason::ALL.iter().zip(reasons).map(|(reason, count)| (reason.label().to_owned(), count));
-        let interface =
-            |nic: &crate::datapath::Attached| Interface { name: nic.name.clone(), mode: nic.mode.to_owned() };
+        let gone = self.gone();
+        let mode = |nic: &Attached| if gone.contains(&nic.name.as_str()) { "gone" } else { nic.mode };
+        let interface = |nic: &Attached| Interface { name: nic.name.clone(), mode: mode(nic).to_owned() };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.is_ready(),
@@ -78,13 +85,29 @@ impl<D: Datapath> Controller<D> {
                 needs_restart: self.file.needs_restart.clone(),
             },
             interfaces: self.datapath.attached().iter().map(interface).collect(),
+            announced: self.announced(),
             flows: Flows { live: flows.live, half_open: flows.half_open, max: flows.max },
             packets: packets.collect(),
             services: self.services(),
             backends,
             faults: self.faults(),
-            warnings: self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string).collect(),
+            warnings: self.warnings(),
         })
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let ground = self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string);
+        ground.chain(self.announcer.warnings().cloned()).collect()
+    }
+
+    /// The VIPs that are on the gateway because of us.
+    fn announced(&self) -> Vec<Announced> {
+        let line = |seat: Seat, found: &Surroundings| Announced {
+            address: seat.vip.to_string(),
+            interface: found.names.get(&seat.ifindex).cloned().unwrap_or_default(),
+        };
+        let found = self.surroundings.iter();
+        found.flat_map(|found| found.seats(&self.have.announced).into_iter().map(|seat| line(seat, found))).collect()
     }
 
     fn service_lines(&mut self, now: Now) -> Result<Services, String> {
