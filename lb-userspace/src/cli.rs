@@ -95,6 +95,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show state changes, newest last
+    Events {
+        /// Go on with those that come, until interrupted
+        #[arg(long)]
+        follow: bool,
+        /// At most so many of the past
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Take programs and pins away: the end of forwarding
     Detach {
         /// One JSON document

@@ -27,7 +27,14 @@ fn tidegate(directory: &Path, arguments: &[&str]) -> (Option<i32>, String, Strin
 #[test]
 fn without_a_running_balancer_the_code_is_69() {
     let directory = tempfile::tempdir().unwrap();
-    for arguments in [&["status"][..], &["status", "--json"], &["services"], &["backends", "web"], &["reload"]] {
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["services"],
+        &["backends", "web"],
+        &["events", "--follow"],
+        &["reload"],
+    ] {
         let (code, out, error) = tidegate(directory.path(), arguments);
         assert_eq!((code, out.as_str()), (Some(69), ""), "{arguments:?}");
         assert!(error.starts_with("tidegate: no balancer is running behind"), "{error}");
@@ -63,7 +70,7 @@ fn a_wrong_command_line_is_2_and_help_is_0() {
     }
     let (code, out, _) = tidegate(directory.path(), &["--help"]);
     assert_eq!(code, Some(0));
-    for command in ["run", "check", "reload", "status", "services", "backends", "detach"] {
+    for command in ["run", "check", "reload", "status", "services", "backends", "events", "detach"] {
         assert!(out.contains(&format!("\n  {command} ")), "{command} is missing in\n{out}");
     }
 }

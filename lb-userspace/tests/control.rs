@@ -15,9 +15,10 @@ use lb_userspace::{
     control::{Controller, Event, Settings, Surroundings},
     datapath::{Datapath as _, Snapshot, memory::MemoryDatapath},
     model::Model,
-    net::NextHop,
+    net::{GroundFault, NextHop},
     time::Now,
 };
+use tokio::sync::oneshot;
 
 fn model(yaml: &str) -> Model {
     config::parse(yaml, "test.yaml").unwrap_or_else(|faults| panic!("{faults}")).0
@@ -138,6 +139,41 @@ fn whichever_step_fails_every_endpoint_is_served_as_before_or_after_and_in_the_e
         }
         assert!(good > 15, "only {good} steps");
     }
+}
+
+/// What has happened, without times.
+fn happened(controller: &mut Controller<MemoryDatapath>, now: Now) -> Vec<String> {
+    let (send, mut following) = oneshot::channel();
+    controller.absorb(Event::Follow(usize::MAX, send), now);
+    let past = following.try_recv().unwrap().past;
+    let state = |state: &Option<String>| state.clone().unwrap_or_default();
+    past.iter()
+        .map(|event| format!("{} {}>{} {}", event.kind, state(&event.from), state(&event.to), event.reason))
+        .collect()
+}
+
+#[test]
+fn what_stands_in_the_way_of_this_host_is_an_event_when_it_comes_and_when_it_goes() {
+    let now = Now::read();
+    let before = model(BEFORE);
+    let mut controller = controller(MemoryDatapath::new(), &Arc::new(Mutex::new(before.clone())), now);
+    controller.absorb(surroundings(&[&before]), now);
+    controller.turn(now);
+    let start = happened(&mut controller, now).len();
+    let fault = GroundFault { what: "ip_forward is 0".into(), remedy: "sysctl".into(), fatal: true };
+    let warning = GroundFault { what: "rp_filter is 1".into(), remedy: "sysctl".into(), fatal: false };
+    for ground in [vec![fault.clone(), warning.clone()], vec![fault, warning.clone()], vec![warning]] {
+        controller.absorb(Event::Ground(ground), now);
+        controller.turn(now);
+    }
+    let wanted = [
+        "ground >fault ip_forward is 0; `sysctl`",
+        "ground >warning rp_filter is 1; `sysctl`",
+        "ready ready>not ready ip_forward is 0; `sysctl`",
+        "ready not ready>ready packets are balanced",
+        "ground fault> ip_forward is 0; `sysctl`",
+    ];
+    assert_eq!(happened(&mut controller, now)[start..], wanted);
 }
 
 /// A thousand services with ten backends each.

@@ -14,6 +14,7 @@
 //! | `fail N` | after N more steps every step fails; `heal` ends that |
 //! | `plan` | the steps done since the last `plan` |
 //! | `state`, `faults` | what `backends` and `status` show |
+//! | `events` | what `events` shows since the last time |
 //!
 //! A backend is written as its name or `address:port` in the file.
 
@@ -86,6 +87,8 @@ struct Stage {
     surroundings: Surroundings,
     /// What the maps held when the last plan was shown.
     shown: Snapshot,
+    /// How many events were shown by this controller.
+    told: usize,
 }
 
 impl Stage {
@@ -102,6 +105,7 @@ impl Stage {
                 names: [(2, "eth0".to_owned()), (3, "eth1".to_owned())].into(),
             },
             shown: Snapshot::default(),
+            told: 0,
         };
         let mut out = String::new();
         let mut lines = script.lines().enumerate().peekable();
@@ -120,6 +124,7 @@ impl Stage {
                 ["plan"] => stage.plan(),
                 ["state"] => stage.state(),
                 ["faults"] => stage.faults(),
+                ["events"] => stage.events(),
                 words => {
                     stage.act(words, &block, &format!("{name}:{}", number + 1));
                     block
@@ -233,6 +238,7 @@ impl Stage {
             socket_by_flag: true,
             socket: None,
         };
+        self.told = 0;
         self.controller = Some(Controller::new(datapath, settings, model, load, self.now).ok().unwrap());
         self.turn();
         self.look_around();
@@ -324,6 +330,23 @@ impl Stage {
                 writeln!(out, "{:4} {name:4} {state:8} {reason}", service.name).unwrap();
             }
         }
+        self.named(&out)
+    }
+
+    fn events(&mut self) -> String {
+        let (send, mut following) = oneshot::channel();
+        self.absorb(Event::Follow(usize::MAX, send));
+        let past = following.try_recv().unwrap().past;
+        let mut out = String::new();
+        for event in &past[self.told..] {
+            let (service, backend) = (event.service.as_deref(), event.backend.as_deref());
+            let subject: Vec<&str> = [Some(event.kind.as_str()), service, backend].into_iter().flatten().collect();
+            let [from, to] = [&event.from, &event.to].map(|state| state.as_deref().unwrap_or("-"));
+            // The process's number is another one each time.
+            let reason = event.reason.lines().next().unwrap_or_default().split(", process").next().unwrap_or_default();
+            writeln!(out, "{}: {from} > {to} ({reason})", subject.join(" ")).unwrap();
+        }
+        self.told = past.len();
         self.named(&out)
     }
 

@@ -43,9 +43,11 @@ impl<D: Datapath> Controller<D> {
         self.awaited = self.roster.wakes_at(now);
         self.watch_hold(now);
         self.sweep_when_due(now);
-        if self.is_due(now) {
+        let is_due = self.is_due(now);
+        if is_due {
             self.replan(now);
         }
+        self.look_around(is_due, now);
         self.answer_reloads(now);
         self.wakes_at(now)
     }
@@ -243,6 +245,6 @@ impl<D: Datapath> Controller<D> {
 }
 
 /// The shout.
-const ALL_SILENT: &str = "all backends fell silent at once, which looks like a failure of this gateway: the tables stay as \
+pub(super) const ALL_SILENT: &str = "all backends fell silent at once, which looks like a failure of this gateway: the tables stay as \
                           they were. Look at its NICs, routes and firewall; a backend that answers, or traffic that is not \
                           answered for 10 s, ends this";

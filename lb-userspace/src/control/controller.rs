@@ -14,7 +14,16 @@ use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
-    Event, apply::Trouble, hold::Hold, rests::Rests, roster, roster::Roster, surroundings::Surroundings, wish::Tables,
+    Event,
+    apply::Trouble,
+    hold::Hold,
+    journal::{Journal, Note},
+    rests::Rests,
+    roster,
+    roster::Roster,
+    scene::Scene,
+    surroundings::Surroundings,
+    wish::Tables,
 };
 use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
@@ -76,6 +85,8 @@ pub struct Controller<D> {
     pub(super) stale: bool,
     /// Whether a plan was done whole with all services served.
     pub(super) published: bool,
+    pub(super) journal: Journal,
+    pub(super) scene: Scene,
     targets: Option<BTreeMap<Key, Target>>,
 }
 
@@ -132,9 +143,12 @@ impl<D: Datapath> Controller<D> {
             awaited: None,
             stale: true,
             published: false,
+            journal: Journal::new(),
+            scene: Scene::default(),
             targets: None,
         };
         controller.take_up(model, now);
+        controller.note_start(now);
         Ok(controller)
     }
 
@@ -205,6 +219,7 @@ impl<D: Datapath> Controller<D> {
             Event::Ask(question, answer) => {
                 let _ = answer.send(self.answer(&question, now));
             }
+            Event::Follow(limit, following) => drop(following.send(self.journal.follow(limit))),
             Event::Stop | Event::Detach(_) => {}
         }
     }
@@ -217,17 +232,22 @@ impl<D: Datapath> Controller<D> {
                     log::info!("{}: good again", self.settings.file.display());
                 }
                 self.file.loaded_at = Some(now.wall);
-                if self.model.as_ref() != Some(&model) {
-                    log::info!("{}: in force now, services: {}", self.settings.file.display(), model.services.len());
+                let is_new = self.model.as_ref() != Some(&model);
+                let said = match is_new {
+                    true => format!("in force now, services: {}", model.services.len()),
+                    false => "read again, it says nothing new".to_owned(),
+                };
+                log::info!("{}: {said}", self.settings.file.display());
+                self.note_reload("ok", said, now);
+                if is_new {
                     self.take_up(model, now);
-                } else {
-                    log::info!("{}: read again, it says nothing new", self.settings.file.display());
                 }
             }
             Err(fault) => {
                 // A file that is asked for while it changes is read twice.
                 if self.file.fault.as_ref() != Some(&fault) {
                     log::error!("the file changes nothing, what was in force stays: {fault}");
+                    self.note_reload("failed", fault.clone(), now);
                 }
                 self.file.fault = Some(fault);
             }
@@ -252,6 +272,15 @@ impl<D: Datapath> Controller<D> {
         }
         self.model = Some(model);
         self.stale = true;
+    }
+
+    fn note_start(&mut self, now: Now) {
+        let reason = format!("tidegate {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
+        self.journal.write(Note { kind: "start", to: Some("running"), reason, ..Note::default() }, now);
+    }
+
+    fn note_reload(&mut self, result: &'static str, reason: String, now: Now) {
+        self.journal.write(Note { kind: "reload", to: Some(result), reason, ..Note::default() }, now);
     }
 
     /// What of a model this process cannot change while it runs.

@@ -28,13 +28,16 @@ mod apply;
 mod controller;
 pub mod follow;
 mod hold;
+pub mod journal;
 mod report;
 mod rests;
 mod roster;
+mod scene;
 pub mod surroundings;
 mod wish;
 
 pub use controller::{Controller, Load, Settings};
+pub use journal::Following;
 pub use surroundings::{Network, Surroundings};
 
 /// All that can happen.
@@ -52,6 +55,8 @@ pub enum Event {
     Ground(Vec<GroundFault>),
     /// Someone wants to know.
     Ask(Question, oneshot::Sender<Answer>),
+    /// Someone wants to know the last so many state changes, and perhaps those that come.
+    Follow(usize, oneshot::Sender<Following>),
     /// The controller shall stop and leave the packet path as it is.
     Stop,
     /// The controller shall stop and take the packet path away; the sender hears what came of it.
@@ -122,7 +127,7 @@ pub async fn serve<D: Datapath>(
         }
         for event in batch(&mut channels, wake).await {
             match event {
-                Event::Ask(..) => asked.push(event),
+                Event::Ask(..) | Event::Follow(..) => asked.push(event),
                 Event::Stop => return Ended::Stopped,
                 Event::Detach(done) => return Ended::Detach(done),
                 event => controller.absorb(event, Now::read()),

@@ -142,7 +142,7 @@ impl<D: Datapath> Controller<D> {
         for (name, service) in self.model.iter().flat_map(|model| &model.services) {
             let backends = service.backends.iter().map(|backend| {
                 let id = ids.get(&(name.as_str(), backend.address.into())).copied();
-                self.member(name, backend, id, load)
+                carried(self.member(name, backend), id, load)
             });
             lines.insert(name, backends.collect());
         }
@@ -166,30 +166,37 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// A backend of the file.
-    fn member(&self, service: &str, backend: &model::Backend, id: Option<BackendId>, load: &Load) -> BackendLine {
+    pub(super) fn member(&self, service: &str, backend: &model::Backend) -> BackendLine {
         let team = self.roster.team(service);
         let health = team.and_then(|team| team.member(&backend.address));
-        let way = self.surroundings.as_ref().map(|found| found.way(*backend.address.ip(), self.datapath.attached()));
-        let state = match health.map(|health| health.standing) {
-            _ if matches!(way, Some(Way::None(_))) => "down",
-            Some(Standing::Up) => "up",
-            Some(Standing::Down) => "down",
-            Some(Standing::Starting { .. }) | None => "starting",
-        };
-        let reason = match way {
+        let reason = match self.way(backend.address) {
             Some(Way::None(why)) => why,
             _ => team.zip(health).map_or(String::new(), |(team, health)| team.reason(health)),
         };
-        let line = BackendLine {
+        BackendLine {
             name: backend.name.clone().unwrap_or_else(|| backend.address.to_string()),
             address: backend.address.to_string(),
-            state: state.to_owned(),
+            state: self.state(service, backend.address).to_owned(),
             reason,
             since: rfc3339(health.map_or(self.started, |health| health.since)),
             weight: backend.weight,
             ..empty()
-        };
-        carried(line, id, load)
+        }
+    }
+
+    /// The state of a backend of the file, in a word.
+    pub(super) fn state(&self, service: &str, address: SocketAddrV4) -> &'static str {
+        let health = self.roster.team(service).and_then(|team| team.member(&address));
+        match health.map(|health| health.standing) {
+            _ if matches!(self.way(address), Some(Way::None(_))) => "down",
+            Some(Standing::Up) => "up",
+            Some(Standing::Down) => "down",
+            Some(Standing::Starting { .. }) | None => "starting",
+        }
+    }
+
+    fn way(&self, address: SocketAddrV4) -> Option<Way> {
+        self.surroundings.as_ref().map(|found| found.way(*address.ip(), self.datapath.attached()))
     }
 }
 

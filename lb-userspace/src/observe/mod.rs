@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub mod client;
+mod desk;
 pub mod documents;
+mod followers;
 pub mod socket;
 
 /// What can be asked for.
@@ -32,6 +34,15 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
     },
+    /// The last state changes.
+    Events {
+        /// At most so many.
+        #[serde(default = "every")]
+        limit: usize,
+        /// And those that come, one a line, until either side goes.
+        #[serde(default)]
+        follow: bool,
+    },
     /// Read the file now; answered when it is in force.
     Reload {},
     /// Take the packet path away and exit.
@@ -39,6 +50,10 @@ pub enum Request {
         /// The pins that are meant: a controller of others refuses.
         pin_dir: PathBuf,
     },
+}
+
+fn every() -> usize {
+    usize::MAX
 }
 
 /// One line of answer.
