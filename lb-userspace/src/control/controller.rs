@@ -23,6 +23,7 @@ use super::{
     roster::Roster,
     scene::Scene,
     surroundings::Surroundings,
+    tally::Tally,
     wish::Tables,
 };
 use crate::{
@@ -87,6 +88,7 @@ pub struct Controller<D> {
     pub(super) published: bool,
     pub(super) journal: Journal,
     pub(super) scene: Scene,
+    pub(super) tally: Tally,
     targets: Option<BTreeMap<Key, Target>>,
 }
 
@@ -145,6 +147,7 @@ impl<D: Datapath> Controller<D> {
             published: false,
             journal: Journal::new(),
             scene: Scene::default(),
+            tally: Tally::default(),
             targets: None,
         };
         controller.take_up(model, now);
@@ -192,7 +195,13 @@ impl<D: Datapath> Controller<D> {
                 self.trouble = None;
                 self.waiting.extend(done.map(|done| Waiting { done, until: self.roster.waits_until(now) }));
             }
-            Event::Probed(probed) => self.stale |= self.roster.probed(&probed, now),
+            Event::Probed(probed) => {
+                // One that was under way when its backend left is nobody's.
+                if self.roster.knows(&probed.key) {
+                    self.tally.probed(&probed);
+                }
+                self.stale |= self.roster.probed(&probed, now);
+            }
             Event::Surroundings(Ok(found)) => {
                 self.stale |= self.surroundings.as_ref() != Some(&found);
                 self.surroundings = Some(found);
@@ -219,6 +228,7 @@ impl<D: Datapath> Controller<D> {
             Event::Ask(question, answer) => {
                 let _ = answer.send(self.answer(&question, now));
             }
+            Event::Measure(measures) => drop(measures.send(self.measures(now))),
             Event::Follow(limit, following) => drop(following.send(self.journal.follow(limit))),
             Event::Stop | Event::Detach(_) => {}
         }
@@ -231,6 +241,7 @@ impl<D: Datapath> Controller<D> {
                 if self.file.fault.take().is_some() {
                     log::info!("{}: good again", self.settings.file.display());
                 }
+                self.tally.reloads[0] += 1;
                 self.file.loaded_at = Some(now.wall);
                 let is_new = self.model.as_ref() != Some(&model);
                 let said = match is_new {
@@ -244,6 +255,7 @@ impl<D: Datapath> Controller<D> {
                 }
             }
             Err(fault) => {
+                self.tally.reloads[1] += 1;
                 // A file that is asked for while it changes is read twice.
                 if self.file.fault.as_ref() != Some(&fault) {
                     log::error!("the file changes nothing, what was in force stays: {fault}");
@@ -268,6 +280,7 @@ impl<D: Datapath> Controller<D> {
         let targets = roster::targets(&model);
         let probed = self.model.as_ref().map(roster::targets);
         if probed.as_ref() != Some(&targets) {
+            self.tally.keep(|key| targets.contains_key(key));
             self.targets = Some(targets);
         }
         self.model = Some(model);

@@ -3,7 +3,10 @@
 //! Everything here is bounded. The past is a ring; the future is a broadcast channel in which a follower that is too
 //! slow loses the oldest, and is told how many, so that nobody can make the loop wait or memory grow.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use tokio::sync::broadcast;
 
@@ -31,6 +34,7 @@ pub struct Following {
 pub(super) struct Journal {
     past: VecDeque<Arc<Happening>>,
     next: broadcast::Sender<Arc<Happening>>,
+    counts: BTreeMap<&'static str, u64>,
 }
 
 /// What changed, before it has a time.
@@ -46,11 +50,12 @@ pub(super) struct Note {
 
 impl Journal {
     pub(super) fn new() -> Self {
-        Self { past: VecDeque::new(), next: broadcast::Sender::new(AHEAD) }
+        Self { past: VecDeque::new(), next: broadcast::Sender::new(AHEAD), counts: BTreeMap::new() }
     }
 
     /// Takes a note, and tells those who follow.
     pub(super) fn write(&mut self, note: Note, now: Now) {
+        *self.counts.entry(note.kind).or_default() += 1;
         let happening = Arc::new(Happening {
             time: rfc3339(now.wall),
             kind: note.kind.to_owned(),
@@ -66,6 +71,11 @@ impl Journal {
         self.past.push_back(Arc::clone(&happening));
         // Nobody follows: that is no failure.
         let _ = self.next.send(happening);
+    }
+
+    /// How many there were of each kind since the start.
+    pub(super) fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counts
     }
 
     /// The last so many, newest last, and what comes.
@@ -96,6 +106,7 @@ mod tests {
         (0..KEPT + 3).for_each(|number| journal.write(note(number), now));
         assert_eq!(reasons(&journal.follow(usize::MAX).past), (3..KEPT + 3).collect::<Vec<_>>());
         assert_eq!(reasons(&journal.follow(2).past), [KEPT + 1, KEPT + 2]);
+        assert_eq!(journal.counts()["reload"], KEPT as u64 + 3);
     }
 
     #[test]

@@ -34,11 +34,13 @@ mod rests;
 mod roster;
 mod scene;
 pub mod surroundings;
+pub mod tally;
 mod wish;
 
 pub use controller::{Controller, Load, Settings};
 pub use journal::Following;
 pub use surroundings::{Network, Surroundings};
+pub use tally::Measures;
 
 /// All that can happen.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub enum Event {
     Ground(Vec<GroundFault>),
     /// Someone wants to know.
     Ask(Question, oneshot::Sender<Answer>),
+    /// Someone wants all that metrics are made of.
+    Measure(oneshot::Sender<Result<Measures, String>>),
     /// Someone wants to know the last so many state changes, and perhaps those that come.
     Follow(usize, oneshot::Sender<Following>),
     /// The controller shall stop and leave the packet path as it is.
@@ -68,6 +72,8 @@ pub enum Event {
 pub enum Question {
     /// The whole.
     Status,
+    /// Whether it is ready, and why not.
+    Readiness,
     /// All services.
     Services,
     /// The backends of one service or of all.
@@ -127,7 +133,7 @@ pub async fn serve<D: Datapath>(
         }
         for event in batch(&mut channels, wake).await {
             match event {
-                Event::Ask(..) | Event::Follow(..) => asked.push(event),
+                Event::Ask(..) | Event::Measure(_) | Event::Follow(..) => asked.push(event),
                 Event::Stop => return Ended::Stopped,
                 Event::Detach(done) => return Ended::Detach(done),
                 event => controller.absorb(event, Now::read()),

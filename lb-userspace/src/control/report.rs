@@ -9,14 +9,14 @@ use std::{
 use lb_common::{BackendId, Endpoint, Reason, Traffic};
 use serde_json::to_value;
 
-use super::{Answer, Question, controller::Controller, surroundings::Way, wish::published};
+use super::{Answer, Question, controller::Controller, surroundings::Way, tally::Measures, wish::published};
 use crate::{
     datapath::{Datapath, FlowCounts, ServiceId},
     health::Standing,
     model,
     observe::documents::{
-        BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends, ServiceLine,
-        Services, Status,
+        BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, Readiness, ServiceBackends,
+        ServiceLine, Services, Status,
     },
     plan::endpoint,
     time::{Now, rfc3339},
@@ -35,10 +35,29 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn answer(&mut self, question: &Question, now: Now) -> Answer {
         let document = match question {
             Question::Status => to_value(self.status(now)?),
+            Question::Readiness => to_value(self.readiness()),
             Question::Services => to_value(self.service_lines(now)?),
             Question::Backends(service) => to_value(self.backends(service.as_deref(), now)?),
         };
         document.map_err(|error| error.to_string())
+    }
+
+    /// All that metrics are made of.
+    pub(super) fn measures(&mut self, now: Now) -> Result<Measures, String> {
+        Ok(Measures {
+            status: self.status(now)?,
+            services: self.service_lines(now)?,
+            backends: self.backends(None, now)?,
+            reloads: self.tally.reloads,
+            probes: self.tally.probes(),
+            events: self.journal.counts().clone(),
+            sweep: self.sweep.as_ref().map_or(Duration::ZERO, |(_, flows)| flows.took),
+        })
+    }
+
+    fn readiness(&self) -> Readiness {
+        let reason = self.unready();
+        Readiness { ready: reason.is_none(), reason: reason.unwrap_or_default() }
     }
 
     fn flows(&mut self, now: Now) -> Result<FlowCounts, String> {

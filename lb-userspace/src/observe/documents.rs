@@ -38,6 +38,15 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
+/// Whether packets are balanced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// As `status.ready`.
+    pub ready: bool,
+    /// Why not.
+    pub reason: String,
+}
+
 /// `status.config`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {

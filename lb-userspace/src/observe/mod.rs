@@ -18,6 +18,7 @@ pub mod client;
 mod desk;
 pub mod documents;
 mod followers;
+pub mod metrics;
 pub mod socket;
 
 /// What can be asked for.

@@ -181,7 +181,7 @@ impl Datapath for KernelDatapath {
         let at = Instant::now();
         let (counts, named) = self.maps.flows.sweep(now, &self.timeouts, &self.maps.leaving);
         self.maps.let_go(&named, at)?;
-        Ok(FlowCounts { max: self.max_flows, ..counts })
+        Ok(FlowCounts { max: self.max_flows, took: at.elapsed(), ..counts })
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
