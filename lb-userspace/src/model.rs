@@ -2,7 +2,14 @@
 //!
 //! Only [`config`](crate::config) makes one, so no later code asks whether a port is a port or a name is known.
 
-use std::{collections::BTreeMap, net::SocketAddrV4, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{SocketAddr, SocketAddrV4},
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
 
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +20,8 @@ pub struct Model {
     pub log_level: Option<log::LevelFilter>,
     /// `admin.socket`, where the file names one.
     pub socket: Option<PathBuf>,
+    /// `admin.http`, where the file names one.
+    pub http: Option<Http>,
     /// `services`, by name: the service's identity across reloads.
     pub services: BTreeMap<String, Service>,
 }
@@ -26,6 +35,24 @@ pub struct Node {
     pub xdp: XdpMode,
     /// Flows that the flow table is made for.
     pub max_flows: u32,
+}
+
+/// Where HTTP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    /// Nowhere.
+    Off,
+    /// At this address.
+    At(SocketAddr),
+}
+
+impl fmt::Display for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("none"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
 }
 
 /// How the program is attached.

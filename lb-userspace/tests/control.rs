@@ -35,6 +35,8 @@ fn controller(datapath: MemoryDatapath, file: &Arc<Mutex<Model>>, now: Now) -> C
         xdp_by_flag: false,
         socket_by_flag: true,
         socket: None,
+        http_by_flag: true,
+        http: None,
     };
     let load = Box::new(move || Ok(file.lock().unwrap().clone()));
     Controller::new(datapath, settings, model, load, now).ok().unwrap()

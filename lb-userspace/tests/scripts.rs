@@ -237,6 +237,8 @@ impl Stage {
             xdp_by_flag: false,
             socket_by_flag: true,
             socket: None,
+            http_by_flag: true,
+            http: None,
         };
         self.told = 0;
         self.controller = Some(Controller::new(datapath, settings, model, load, self.now).ok().unwrap());

@@ -131,7 +131,7 @@ fn file_keys(report: &mut Report, root: &Value<'_>) -> Option<Model> {
     let services = fields.required(report, "services", SMALLEST)?;
     let drafts = service::services(report, &services, &defaults);
     let services = whole::services(report, drafts, &services.key_place());
-    Some(Model { node, log_level, socket, services })
+    Some(Model { node, log_level, socket, http: None, services })
 }
 
 /// What the file contains, or why that is not known.

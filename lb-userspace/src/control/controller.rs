@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::{Instant, SystemTime},
 };
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
     health::prober::{Key, Target},
-    model::{Model, Node},
+    model::{Http, Model, Node},
     net::GroundFault,
     observe::documents::Reloaded,
     time::Now,
@@ -53,6 +53,10 @@ pub struct Settings {
     pub socket_by_flag: bool,
     /// The socket of the file at start.
     pub socket: Option<PathBuf>,
+    /// Whether a flag says where HTTP is spoken, so that the file does not matter.
+    pub http_by_flag: bool,
+    /// What the file said of it at start.
+    pub http: Option<Http>,
 }
 
 /// The state of the control plane over one packet path.
@@ -75,6 +79,8 @@ pub struct Controller<D> {
     /// What of this host stands in the way, and what may.
     pub(super) ground: Vec<GroundFault>,
     pub(super) unseen: Option<String>,
+    /// Where HTTP is spoken, or why not; nothing where it is off.
+    pub(super) http: Option<Result<SocketAddr, String>>,
     pub(super) short: Vec<String>,
     pub(super) astray: BTreeSet<String>,
     pub(super) started: SystemTime,
@@ -137,6 +143,7 @@ impl<D: Datapath> Controller<D> {
             file: FileState::default(),
             ground: Vec::new(),
             unseen: None,
+            http: None,
             short: Vec::new(),
             astray: BTreeSet::new(),
             started: now.wall,
@@ -224,6 +231,13 @@ impl<D: Datapath> Controller<D> {
                     log::info!("no longer so: {}", fault.what);
                 }
                 self.ground = faults;
+            }
+            Event::Http(http) => {
+                match &http {
+                    Ok(address) => log::info!("HTTP is served at {address}"),
+                    Err(error) => log::error!("{error}"),
+                }
+                self.http = Some(http);
             }
             Event::Ask(question, answer) => {
                 let _ = answer.send(self.answer(&question, now));
@@ -317,6 +331,10 @@ impl<D: Datapath> Controller<D> {
                 path.as_ref().map_or("the default".to_owned(), |path| path.display().to_string())
             };
             note("admin.socket", shown(&settings.socket), shown(&model.socket));
+        }
+        if !settings.http_by_flag && settings.http != model.http {
+            let shown = |http: Option<Http>| http.map_or("the default".to_owned(), |http| http.to_string());
+            note("admin.http", shown(settings.http), shown(model.http));
         }
         if node.max_flows != file.max_flows {
             needs.push(format!(

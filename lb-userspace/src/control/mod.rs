@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     time::Instant,
 };
 
@@ -57,6 +57,8 @@ pub enum Event {
     Ground(Vec<GroundFault>),
     /// Someone wants to know.
     Ask(Question, oneshot::Sender<Answer>),
+    /// HTTP is spoken at this address, or is not, and why.
+    Http(Result<SocketAddr, String>),
     /// Someone wants all that metrics are made of.
     Measure(oneshot::Sender<Result<Measures, String>>),
     /// Someone wants to know the last so many state changes, and perhaps those that come.

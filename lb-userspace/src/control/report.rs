@@ -55,6 +55,12 @@ impl<D: Datapath> Controller<D> {
         })
     }
 
+    /// What may do harm.
+    fn warnings(&self) -> Vec<String> {
+        let ground = self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string);
+        ground.chain(self.http.iter().filter_map(|http| http.clone().err())).collect()
+    }
+
     fn readiness(&self) -> Readiness {
         let reason = self.unready();
         Readiness { ready: reason.is_none(), reason: reason.unwrap_or_default() }
@@ -106,7 +112,8 @@ impl<D: Datapath> Controller<D> {
             services: self.services(),
             backends,
             faults: self.faults(),
-            warnings: self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string).collect(),
+            warnings: self.warnings(),
+            http: self.http.as_ref().and_then(|http| http.as_ref().ok()).map(ToString::to_string),
         })
     }
 

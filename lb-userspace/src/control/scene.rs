@@ -32,6 +32,8 @@ pub(super) enum Subject {
     Backend(Arc<str>, SocketAddrV4),
     /// A service, by name: told after its backends, which are why.
     Service(Arc<str>),
+    /// HTTP.
+    Http,
     /// The whole.
     Ready,
 }
@@ -53,9 +55,12 @@ impl<D: Datapath> Controller<D> {
         let mut notes = Vec::new();
         if members {
             let words = self.members();
-            if let Some(old) = self.scene.members.replace(words) {
-                notes.extend(self.differences(&old, self.scene.members.iter().flatten()));
-            }
+            // At first, what is as it shall be is not worth a word, and what is not known yet will have its own.
+            let as_wanted = |_: &Subject, word: &mut &str| ["up", "serving", "starting"].contains(word);
+            let first = || words.clone().extract_if(.., as_wanted).collect();
+            let old = self.scene.members.take().unwrap_or_else(first);
+            self.scene.members = Some(words);
+            notes.extend(self.differences(&old, self.scene.members.iter().flatten()));
         }
         let words = self.whole();
         if self.scene.whole.as_ref() != Some(&words) {
@@ -76,6 +81,8 @@ impl<D: Datapath> Controller<D> {
         let weight = |fatal| if fatal { "fault" } else { "warning" };
         words.extend(self.ground.iter().map(|fault| (Subject::Ground(fault.to_string()), weight(fault.fatal))));
         words.extend(self.unseen.iter().map(|what| (Subject::Ground(what.clone()), "fault")));
+        let heard = |http: &Result<_, _>| if http.is_ok() { "served" } else { "unavailable" };
+        words.extend(self.http.iter().map(|http| (Subject::Http, heard(http))));
         words.extend(self.trouble.iter().map(|_| (Subject::Change, "failed")));
         words.extend(self.hold.iter().map(|_| (Subject::Hold, "held")));
         words.insert(Subject::Ready, if self.is_ready() { "ready" } else { "not ready" });
@@ -144,6 +151,11 @@ impl<D: Datapath> Controller<D> {
                 let trouble = self.trouble.as_ref().map(|trouble| trouble.text.clone());
                 note("change", trouble.unwrap_or_else(|| "the change that had failed is in force".to_owned()))
             }
+            Subject::Http => match &self.http {
+                Some(Ok(address)) => note("http", address.to_string()),
+                Some(Err(error)) => note("http", error.clone()),
+                None => note("http", String::new()),
+            },
             Subject::Hold if to.is_some() => note("hold", ALL_SILENT.to_owned()),
             Subject::Hold => note("hold", "the silence of all backends at once is over".to_owned()),
             Subject::Ready => note("ready", self.unready().unwrap_or_else(|| "packets are balanced".to_owned())),

@@ -36,6 +36,8 @@ pub struct Status {
     pub faults: Vec<String>,
     /// What of this host may do harm, and what to do about it.
     pub warnings: Vec<String>,
+    /// Where HTTP is served; nothing where it is off, or cannot be, which is a warning.
+    pub http: Option<String>,
 }
 
 /// Whether packets are balanced.

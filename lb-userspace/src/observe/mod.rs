@@ -1,4 +1,4 @@
-//! How the controller shows itself: the admin API on a unix socket, and the documents it speaks in.
+//! How the controller shows itself: the admin API on a unix socket, HTTP, and the documents that both speak in.
 //!
 //! A request is one line of JSON, and so is its answer; a connection carries as many as it likes:
 //!
@@ -18,7 +18,9 @@ pub mod client;
 mod desk;
 pub mod documents;
 mod followers;
+pub mod http;
 pub mod metrics;
+mod pages;
 pub mod socket;
 
 /// What can be asked for.

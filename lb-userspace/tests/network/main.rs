@@ -12,6 +12,7 @@ mod failure;
 mod file;
 mod frames;
 mod ground;
+mod http;
 mod life;
 mod neighbours;
 mod nics;

@@ -39,6 +39,8 @@ fn told() -> String {
         xdp_by_flag: false,
         socket_by_flag: true,
         socket: None,
+        http_by_flag: true,
+        http: None,
     };
     let mut files = [Err("f.yaml:1:1: bad".to_owned()), Ok(less)].into_iter();
     let load = Box::new(move || files.next().unwrap());
