@@ -60,6 +60,14 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what a file would change in the running balancer, and for whom
+    Diff {
+        /// The file
+        file: PathBuf,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
     /// Read the file again now; it is followed anyway
     Reload {
         /// One JSON document

@@ -11,6 +11,10 @@ use std::{
     time::Duration,
 };
 
+mod keys;
+
+pub use keys::Keys;
+
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {

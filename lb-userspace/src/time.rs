@@ -1,6 +1,9 @@
-//! Moments as arguments: nothing but [`control`](crate::control) and its tasks reads a clock.
+//! Moments as arguments, and how times are written: nothing but [`control`](crate::control) and its tasks reads a clock.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The units and their milliseconds, from small to large.
+pub const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// One moment, for counting and for showing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,19 @@ pub fn seconds(text: &str) -> f64 {
     let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + day - 1 - 719_468;
     let seconds = days * 86_400 + number(11, 13) * 3600 + number(14, 16) * 60 + number(17, 19);
     seconds as f64 + number(20, 23) as f64 / 1000.0
+}
+
+/// A duration as the file would write it.
+pub fn spelt(duration: Duration) -> String {
+    let mut millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (unit, factor) in UNITS.iter().rev() {
+        if millis >= *factor {
+            text.push_str(&format!("{}{unit}", millis / factor));
+            millis %= factor;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// The civil date of a day since 1970-01-01: eras of 400 years that begin on 1 March, so that leap

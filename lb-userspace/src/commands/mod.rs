@@ -7,6 +7,7 @@
 pub mod backends;
 pub mod check;
 pub mod detach;
+pub mod diff;
 pub mod events;
 pub mod reload;
 pub mod run;
@@ -40,11 +41,12 @@ pub fn execute(cli: Cli) -> ExitCode {
     let result = match command {
         Command::Run(flags) => run::run(&places, &flags).map(Said::from),
         Command::Check { file, json } => {
-            let checked = check::check(&file, json);
-            write(&mut io::stderr(), &checked.stderr);
-            write(&mut io::stdout(), &checked.stdout);
-            return ExitCode::from(checked.code);
+            return check::check(&file, json).tell();
         }
+        Command::Diff { file, json } => match diff::diff(&places, &file, json) {
+            Ok(checked) => return checked.tell(),
+            Err(refusal) => Err(refusal),
+        },
         Command::Reload { json } => reload::reload(&places, json),
         Command::Status { json } => show(&places, &Request::Status {}, json, status::text).map(Said::from),
         Command::Services { json } => show(&places, &Request::Services {}, json, services::text).map(Said::from),
@@ -65,6 +67,14 @@ pub fn execute(cli: Cli) -> ExitCode {
             write(&mut io::stderr(), &format!("tidegate: {}\n", refusal.text.trim_end()));
             ExitCode::from(refusal.code)
         }
+    }
+}
+
+impl check::Checked {
+    fn tell(&self) -> ExitCode {
+        write(&mut io::stderr(), &self.stderr);
+        write(&mut io::stdout(), &self.stdout);
+        ExitCode::from(self.code)
     }
 }
 

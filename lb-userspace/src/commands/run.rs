@@ -27,7 +27,7 @@ use tokio::{
     time,
 };
 
-use super::{FAILED, SOCKET, check::BAD_CONFIG, detach::refused, table::counted, write};
+use super::{FAILED, SOCKET, detach::refused, table::counted, write};
 use crate::{
     cli::{Places, Run},
     config,
@@ -40,6 +40,7 @@ use crate::{
     model::{Http, Model, Node},
     net::{Netlink, ground_faults},
     observe::{
+        BAD_CONFIG,
         client::Refusal,
         http::{self, Door},
         socket::{Socket, refuse_live},

@@ -19,16 +19,19 @@ use tokio::{
 use crate::{
     datapath::Datapath,
     health::prober::{Key, Probed, Target},
+    model::Model,
     net::GroundFault,
     observe::documents::Reloaded,
     time::Now,
 };
 
 mod apply;
+mod compare;
 mod controller;
 pub mod follow;
 mod hold;
 pub mod journal;
+mod needs;
 mod report;
 mod rests;
 mod roster;
@@ -80,6 +83,8 @@ pub enum Question {
     Services,
     /// The backends of one service or of all.
     Backends(Option<String>),
+    /// What this model would change.
+    Diff(Box<Model>),
 }
 
 /// A document, or why there is none.

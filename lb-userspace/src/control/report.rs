@@ -26,8 +26,8 @@ use crate::{
 const FRESH: Duration = Duration::from_millis(500);
 
 /// What backends carry, by id.
-struct Load {
-    flows: FlowCounts,
+pub(super) struct Load {
+    pub(super) flows: FlowCounts,
     traffic: BTreeMap<BackendId, Traffic>,
 }
 
@@ -38,6 +38,7 @@ impl<D: Datapath> Controller<D> {
             Question::Readiness => to_value(self.readiness()),
             Question::Services => to_value(self.service_lines(now)?),
             Question::Backends(service) => to_value(self.backends(service.as_deref(), now)?),
+            Question::Diff(model) => to_value(self.diff(model, now)?),
         };
         document.map_err(|error| error.to_string())
     }
@@ -77,7 +78,7 @@ impl<D: Datapath> Controller<D> {
         Ok(flows)
     }
 
-    fn load(&mut self, now: Now) -> Result<Load, String> {
+    pub(super) fn load(&mut self, now: Now) -> Result<Load, String> {
         let flows = self.flows(now)?;
         let ids: Vec<BackendId> = self.have.backends.keys().copied().collect();
         let traffic = self.datapath.traffic(&ids).map_err(|error| format!("cannot read counters: {error:#}"))?;
@@ -221,7 +222,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn way(&self, address: SocketAddrV4) -> Option<Way> {
+    pub(super) fn way(&self, address: SocketAddrV4) -> Option<Way> {
         self.surroundings.as_ref().map(|found| found.way(*address.ip(), self.datapath.attached()))
     }
 }

@@ -25,9 +25,14 @@ pub struct Refusal {
 
 /// Asks the controller behind `socket`.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value, Refusal> {
+    send(socket, request, &[])
+}
+
+/// Asks, with octets that follow the question.
+pub fn send(socket: &Path, request: &Request, octets: &[u8]) -> Result<Value, Refusal> {
     let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
-    let line =
-        converse(&mut stream, request).map_err(|error| Refusal { text: no_answer(socket, &error), code: FAILED })?;
+    let line = converse(&mut stream, request, octets)
+        .map_err(|error| Refusal { text: no_answer(socket, &error), code: FAILED })?;
     document(socket, &line)
 }
 
@@ -39,7 +44,7 @@ pub fn follow(
 ) -> Result<(), Refusal> {
     let gone = |error: &io::Error| Refusal { text: no_answer(socket, error), code: FAILED };
     let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
-    say(&mut stream, request).map_err(|error| gone(&error))?;
+    say(&mut stream, request, &[]).map_err(|error| gone(&error))?;
     for line in BufReader::new(stream).lines() {
         if !take(document(socket, &line.map_err(|error| gone(&error))?)?)? {
             return Ok(());
@@ -61,9 +66,9 @@ fn document(socket: &Path, line: &str) -> Result<Value, Refusal> {
     }
 }
 
-fn converse(stream: &mut UnixStream, request: &Request) -> io::Result<String> {
+fn converse(stream: &mut UnixStream, request: &Request, octets: &[u8]) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
-    say(stream, request)?;
+    say(stream, request, octets)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
     if answer.is_empty() {
@@ -72,10 +77,11 @@ fn converse(stream: &mut UnixStream, request: &Request) -> io::Result<String> {
     Ok(answer)
 }
 
-fn say(stream: &mut UnixStream, request: &Request) -> io::Result<()> {
+fn say(stream: &mut UnixStream, request: &Request, octets: &[u8]) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
+    line.extend(octets);
     stream.write_all(&line)
 }
 

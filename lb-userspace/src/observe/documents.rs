@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod diff;
 mod events;
 
+pub use diff::{BackendDiff, Change, Diff, KeyDiff, ServiceDiff};
 pub use events::{Happening, Happenings};
 
 /// `status`.

@@ -17,6 +17,7 @@ use serde_json::Value;
 pub mod client;
 mod desk;
 pub mod documents;
+mod enclosure;
 mod followers;
 pub mod http;
 pub mod metrics;
@@ -45,6 +46,13 @@ pub enum Request {
         /// And those that come, one a line, until either side goes.
         #[serde(default)]
         follow: bool,
+    },
+    /// What a file would change. Its octets follow the line.
+    Diff {
+        /// Its name, for faults.
+        file: String,
+        /// How many octets it has.
+        octets: usize,
     },
     /// Read the file now; answered when it is in force.
     Reload {},
@@ -77,6 +85,8 @@ pub enum Response {
     },
 }
 
+/// Exit code for a bad, missing or unreadable configuration (`EX_CONFIG` of sysexits(3)).
+pub const BAD_CONFIG: u8 = 78;
 /// Exit code of a command that failed.
 pub const FAILED: u8 = 1;
 /// Exit code of a command that has nobody to talk to (`EX_UNAVAILABLE` of sysexits(3)).

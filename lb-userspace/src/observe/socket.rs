@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::to_value;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc, oneshot},
     time,
@@ -28,6 +28,7 @@ use super::{
     ELSEWHERE, Request, Response,
     desk::{ask, failed, follow, heard},
     documents::Happenings,
+    enclosure::compare,
     followers::{FOLLOWERS, tell},
 };
 use crate::control::{Event, Following, Question};
@@ -135,17 +136,26 @@ async fn converse(
                 Ok(following) => return tell(following, followers, read, write).await,
                 Err(response) => response,
             },
+            Ok(Request::Diff { file, octets }) => match compare(&mut read, file, octets, events).await? {
+                Ok(response) => response,
+                // The rest of what it says is no request.
+                Err(refusal) => return say(&mut write, &refusal).await,
+            },
             Ok(request) => answer(request, pin_dir, events).await,
             Err(_) if !is_whole => failed("a request is one line of JSON, of 64 KiB at most".to_owned()),
             Err(error) => failed(format!("not a request: {error}")),
         };
-        let mut text = serde_json::to_vec(&response)?;
-        text.push(b'\n');
-        time::timeout(PATIENCE, write.write_all(&text)).await??;
+        say(&mut write, &response).await?;
         if !is_whole {
             return Ok(());
         }
     }
+}
+
+async fn say(write: &mut (impl AsyncWrite + Unpin), response: &Response) -> io::Result<()> {
+    let mut text = serde_json::to_vec(response)?;
+    text.push(b'\n');
+    time::timeout(PATIENCE, write.write_all(&text)).await?
 }
 
 async fn answer(request: Request, pin_dir: &Path, events: &mpsc::Sender<Event>) -> Response {
@@ -153,6 +163,8 @@ async fn answer(request: Request, pin_dir: &Path, events: &mpsc::Sender<Event>) 
         Request::Status {} => ask(Question::Status, events).await,
         Request::Services {} => ask(Question::Services, events).await,
         Request::Backends { service } => ask(Question::Backends(service), events).await,
+        // It comes with octets, and is answered where they are read.
+        Request::Diff { .. } => failed("the file is missing".to_owned()),
         Request::Events { limit, .. } => match follow(limit, events).await {
             Ok(following) => told(&following),
             Err(response) => response,

@@ -19,6 +19,7 @@ mod nics;
 mod past;
 mod places;
 mod refusal;
+mod seeing;
 mod silence;
 mod stack;
 mod stage;

@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 
 use super::*;
 use crate::observe::{
-    client::{Refusal, ask as ask_at},
+    client::{Refusal, ask as ask_at, send},
     documents::Happening,
 };
 
@@ -27,6 +27,9 @@ fn following(path: &Path, happenings: broadcast::Sender<Arc<Happening>>) -> mpsc
             match event {
                 Event::Ask(Question::Backends(Some(name)), answer) => {
                     drop(answer.send(Err(format!("no service {name}"))));
+                }
+                Event::Ask(Question::Diff(model), answer) => {
+                    drop(answer.send(Ok(json!(model.services.keys().collect::<Vec<_>>()))));
                 }
                 Event::Ask(question, answer) => drop(answer.send(Ok(json!(format!("{question:?}"))))),
                 Event::Follow(limit, send) => {
@@ -186,4 +189,24 @@ async fn a_follower_that_takes_nothing_is_left() {
         let _ = happenings.send(Arc::clone(&large));
         time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test]
+async fn a_file_that_follows_its_question_is_read_and_understood() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let _done = server(&path);
+    let compared = async |octets: usize, text: String| {
+        let (path, request) = (path.clone(), Request::Diff { file: "n.yaml".to_owned(), octets });
+        tokio::task::spawn_blocking(move || send(&path, &request, text.as_bytes())).await.unwrap()
+    };
+    let good = "version: 1\nservices:\n  web: {listen: 203.0.113.10:80, backends: [10.0.1.1]}\n";
+    // Larger than a line may be.
+    let large = good.to_owned() + &"# words\n".repeat(100_000);
+    assert_eq!(compared(large.len(), large).await.unwrap(), json!(["web"]));
+    let bad = compared(10, "version: 2".to_owned()).await.unwrap_err();
+    assert!(bad.code == 78 && bad.text.contains("n.yaml:1:1"), "{bad:?}");
+    let vast = compared(usize::MAX, String::new()).await.unwrap_err();
+    assert!(vast.code == 1 && vast.text.contains("at most 16777216"), "{vast:?}");
+    assert_eq!(asked(&path, Request::Status {}).await.unwrap(), json!("Status"));
 }
