@@ -65,7 +65,7 @@ impl Door {
                 told = Some(state);
             }
             if let Ok(listener) = listener {
-                return take(&listener, &events).await;
+                return take(&listener, CONNECTIONS, &events).await;
             }
             tokio::select! {
                 () = time::sleep(AGAIN) => {}
@@ -88,9 +88,9 @@ fn refused(address: SocketAddr, error: &io::Error) -> String {
     format!("cannot serve HTTP at {address}: {why}; choose another address by --http or admin.http, or `none`")
 }
 
-/// Takes connections.
-async fn take(listener: &TcpListener, events: &mpsc::Sender<Event>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+/// Takes connections, so many at one time.
+async fn take(listener: &TcpListener, connections: usize, events: &mpsc::Sender<Event>) {
+    let room = Arc::new(Semaphore::new(connections));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let stream = tokio::select! {

@@ -20,6 +20,12 @@ async fn server(pulse: Pulse) -> SocketAddr {
     let (send, mut events) = mpsc::channel(16);
     tokio::spawn(door.serve(send));
     let Some(Event::Http(Ok(address))) = events.recv().await else { panic!("it does not say where") };
+    answer(events, pulse);
+    address
+}
+
+/// The loop.
+fn answer(mut events: mpsc::Receiver<Event>, pulse: Pulse) {
     tokio::spawn(async move {
         let mut kept = Vec::new();
         while let Some(event) = events.recv().await {
@@ -29,7 +35,7 @@ async fn server(pulse: Pulse) -> SocketAddr {
                     drop(answer.send(Ok(json!({"ready": reason.is_empty(), "reason": reason}))));
                 }
                 (Event::Ask(Question::Backends(Some(name)), answer), _) if name == "large" => {
-                    drop(answer.send(Ok(json!("x".repeat(1 << 20)))));
+                    drop(answer.send(Ok(json!("x".repeat(8 << 20)))));
                 }
                 (Event::Ask(Question::Backends(Some(name)), answer), _) if name != "a b" => {
                     drop(answer.send(Err(format!("there is no service {name}; there is: a b"))));
@@ -46,7 +52,6 @@ async fn server(pulse: Pulse) -> SocketAddr {
             }
         }
     });
-    address
 }
 
 /// Sends a request as it stands and returns all that comes back until the server closes.
@@ -130,17 +135,19 @@ async fn clients_that_hold_connections_open_do_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_that_do_not_take_their_answer_are_left() {
-    let address = server(Some("")).await;
-    let mut stuck = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        let mut stream = socket.connect(address).await.unwrap();
-        stream.write_all(b"GET /v1/backends?service=large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        stuck.push(stream);
-    }
+async fn a_client_that_does_not_take_its_answer_is_left_when_its_time_is_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (send, events) = mpsc::channel(16);
+    tokio::spawn(async move { take(&listener, 1, &send).await });
+    answer(events, Some(""));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stuck = socket.connect(address).await.unwrap();
+    stuck.write_all(b"GET /v1/backends?service=large HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let start = time::Instant::now();
     assert_eq!(page(address, "GET", "/healthz").await.0, 200);
+    assert!(start.elapsed() >= LIFE, "it had its answer whole after {:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
