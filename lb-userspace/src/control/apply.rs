@@ -47,10 +47,12 @@ impl<D: Datapath> Controller<D> {
         self.sweep_when_due(now);
         self.end_drains(now);
         self.take_back(now);
-        if self.is_due(now) {
+        let is_due = self.is_due(now);
+        if is_due {
             self.replan(now);
         }
         self.post(now);
+        self.look_around(is_due, now);
         self.answer_reloads(now);
         self.wakes_at(now)
     }
@@ -288,6 +290,6 @@ impl<D: Datapath> Controller<D> {
 }
 
 /// The shout.
-const ALL_SILENT: &str = "all backends fell silent at once, which looks like a failure of this gateway: the tables stay as \
+pub(super) const ALL_SILENT: &str = "all backends fell silent at once, which looks like a failure of this gateway: the tables stay as \
                           they were. Look at its NICs, routes and firewall; a backend that answers, or traffic that is not \
                           answered for 10 s, ends this";

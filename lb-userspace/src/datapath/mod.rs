@@ -8,6 +8,7 @@ pub mod kernel;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -102,6 +103,8 @@ pub struct FlowCounts {
     pub half_open: u64,
     /// Flows that the table is made for.
     pub max: u64,
+    /// How long the sweep took.
+    pub took: Duration,
     /// Live flows by backend; backends without any are missing.
     pub by_backend: BTreeMap<BackendId, u64>,
     /// Announced VIPs that nothing has been served on for a while and that no live flow names.

@@ -5,6 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod diff;
+mod events;
+
+pub use diff::{BackendDiff, Change, Diff, KeyDiff, ServiceDiff};
+pub use events::{Happening, Happenings};
+
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -34,6 +40,17 @@ pub struct Status {
     pub faults: Vec<String>,
     /// What of this host may do harm, and what to do about it.
     pub warnings: Vec<String>,
+    /// Where HTTP is served; nothing where it is off, or cannot be, which is a warning.
+    pub http: Option<String>,
+}
+
+/// Whether packets are balanced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// As `status.ready`.
+    pub ready: bool,
+    /// Why not.
+    pub reason: String,
 }
 
 /// `status.config`.

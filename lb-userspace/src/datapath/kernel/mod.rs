@@ -183,7 +183,7 @@ impl Datapath for KernelDatapath {
         let at = Instant::now();
         let (counts, named) = self.maps.flows.sweep(now, &self.maps.timeouts()?, &self.maps.leaving);
         let quiet = self.maps.let_go(&named, at)?;
-        Ok(FlowCounts { max: self.max_flows, quiet, ..counts })
+        Ok(FlowCounts { max: self.max_flows, quiet, took: at.elapsed(), ..counts })
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
