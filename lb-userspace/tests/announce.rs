@@ -369,6 +369,9 @@ fn an_address_that_somebody_takes_away_is_put_back() {
     assert!(stage.errands().is_empty());
     stage.wait(2);
     assert_eq!(stage.errands(), ["+ 192.0.2.200 2"]);
+    assert!(stage.status().faults[0].contains("does somebody else manage them?"));
+    stage.carry_out();
+    assert!(stage.status().faults.is_empty());
 }
 
 #[test]

@@ -195,6 +195,7 @@ impl<D: Datapath> Controller<D> {
             Event::Probed(probed) => self.stale |= self.roster.probed(&probed, now),
             Event::Surroundings(Ok(found)) => {
                 self.stale |= self.surroundings.as_ref() != Some(&found);
+                self.announcer.note_change();
                 self.surroundings = Some(found);
                 self.unseen = None;
             }
