@@ -86,6 +86,7 @@ impl<D: Datapath> Controller<D> {
         let steps = plan(&self.have, &wish.wanted);
         let before = large_tables(&self.have);
         let is_whole = self.apply(&steps, now);
+        self.announcer.note_change();
         self.note_short(&wish);
         self.note_astray();
         if is_whole {

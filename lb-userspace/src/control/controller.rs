@@ -232,6 +232,7 @@ impl<D: Datapath> Controller<D> {
             }
             Event::Surroundings(Ok(found)) => {
                 self.stale |= self.surroundings.as_ref() != Some(&found);
+                self.announcer.note_change();
                 self.surroundings = Some(found);
                 self.unseen = None;
             }
