@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{SocketAddr, SocketAddrV4},
     num::NonZeroU32,
     path::PathBuf,
@@ -12,6 +13,10 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+
+mod keys;
+
+pub use keys::Keys;
 
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +44,7 @@ pub struct Node {
     pub xdp: XdpMode,
     /// Flows that the flow table is made for.
     pub max_flows: u32,
-    /// Whether VIPs that the host does not have are put on it.
+    /// Whether VIPs that the gateway does not have are put on it and announced.
     pub announce_vips: bool,
 }
 
@@ -64,6 +69,15 @@ pub enum Http {
     Off,
     /// At this address.
     At(SocketAddr),
+}
+
+impl fmt::Display for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("none"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
 }
 
 /// How the program is attached.

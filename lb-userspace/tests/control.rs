@@ -16,9 +16,10 @@ use lb_userspace::{
     control::{Controller, Event, Settings, Surroundings},
     datapath::{Datapath as _, Snapshot, memory::MemoryDatapath},
     model::Model,
-    net::NextHop,
+    net::{Address, GroundFault, NextHop},
     time::Now,
 };
+use tokio::sync::oneshot;
 
 fn model(yaml: &str) -> Model {
     config::parse(yaml, "test.yaml").unwrap_or_else(|faults| panic!("{faults}")).0
@@ -35,13 +36,17 @@ fn controller(datapath: MemoryDatapath, file: &Arc<Mutex<Model>>, now: Now) -> C
         xdp_by_flag: false,
         socket_by_flag: true,
         socket: None,
+        http_by_flag: true,
+        http: None,
     };
     let load = Box::new(move || Ok(file.lock().unwrap().clone()));
     Controller::new(datapath, settings, model, load, now).ok().unwrap()
 }
 
 fn surroundings(models: &[&Model]) -> Event {
-    let mut found = Surroundings { locals: [Ipv4Addr::new(10, 0, 0, 1)].into(), ..Surroundings::default() };
+    let own = Ipv4Addr::new(10, 0, 0, 1);
+    let own = Address { address: own, ifindex: 2, subnet: (own, 24), is_marked: false };
+    let mut found = Surroundings { addresses: [own].into(), ..Surroundings::default() };
     for backend in models.iter().flat_map(|model| model.services.values()).flat_map(|service| &service.backends) {
         found.hops.insert(*backend.address.ip(), NextHop::Known { ifindex: 2, mac: [2; 6] });
     }
@@ -160,6 +165,87 @@ fn whichever_step_fails_every_endpoint_is_served_as_before_or_after_and_in_the_e
         }
         assert!(good > 25, "only {good} steps");
     }
+}
+
+#[test]
+fn a_nic_that_vanishes_is_said_to_be_gone_and_is_taken_back_when_it_returns() {
+    let mut now = Now::read();
+    let model = model(BEFORE);
+    let mut controller = controller(MemoryDatapath::new(), &Arc::new(Mutex::new(model.clone())), now);
+    let with = |nics: &[(u32, &str)], bare: &[u32], hop: NextHop| {
+        let Event::Surroundings(Ok(mut found)) = surroundings(&[&model]) else { panic!("surroundings") };
+        found.names = nics.iter().map(|(ifindex, name)| (*ifindex, (*name).to_owned())).collect();
+        // The VIPs are the host's own.
+        let listens = model.services.values().flat_map(|service| &service.listen).map(|listen| *listen.ip());
+        found.addresses.extend(listens.map(|vip| Address {
+            address: vip,
+            ifindex: 1,
+            subnet: (vip, 32),
+            is_marked: false,
+        }));
+        found.bare = bare.iter().copied().collect();
+        found.hops.values_mut().for_each(|way| *way = hop.clone());
+        Event::Surroundings(Ok(found))
+    };
+    let known = |ifindex| NextHop::Known { ifindex, mac: [2; 6] };
+    let eligible = |controller: &Controller<MemoryDatapath>| {
+        controller.datapath().maps.tables.values().flatten().filter(|id| **id != 0).count()
+    };
+    controller.absorb(with(&[(1, "lo"), (2, "eth0")], &[1], known(2)), now);
+    controller.turn(now);
+    assert!(controller.is_ready() && eligible(&controller) > 0);
+    controller.absorb(with(&[(1, "lo")], &[1], NextHop::NoRoute), now);
+    controller.turn(now);
+    assert!(!controller.is_ready(), "no NIC is left");
+    assert_eq!(eligible(&controller), 0, "no backend is reached");
+    // It is back, and something keeps us off it.
+    controller.absorb(with(&[(1, "lo"), (7, "eth0")], &[1, 7], known(7)), now);
+    controller.turn(now);
+    assert_eq!(controller.datapath().attached[0].ifindex, 2);
+    controller.datapath_mut().returned.insert("eth0".into(), 7);
+    controller.turn(now);
+    assert_eq!(controller.datapath().attached[0].ifindex, 2, "not before the pause is over");
+    while controller.datapath().attached[0].ifindex == 2 {
+        let wake = controller.turn(now).expect("another try is due");
+        now = now.after((wake - now.at).max(Duration::from_millis(1)));
+    }
+    controller.turn(now);
+    assert!(controller.is_ready() && eligible(&controller) > 0);
+}
+
+/// What has happened, without times.
+fn happened(controller: &mut Controller<MemoryDatapath>, now: Now) -> Vec<String> {
+    let (send, mut following) = oneshot::channel();
+    controller.absorb(Event::Follow(usize::MAX, send), now);
+    let past = following.try_recv().unwrap().past;
+    let state = |state: &Option<String>| state.clone().unwrap_or_default();
+    past.iter()
+        .map(|event| format!("{} {}>{} {}", event.kind, state(&event.from), state(&event.to), event.reason))
+        .collect()
+}
+
+#[test]
+fn what_stands_in_the_way_of_this_host_is_an_event_when_it_comes_and_when_it_goes() {
+    let now = Now::read();
+    let before = model(BEFORE);
+    let mut controller = controller(MemoryDatapath::new(), &Arc::new(Mutex::new(before.clone())), now);
+    controller.absorb(surroundings(&[&before]), now);
+    controller.turn(now);
+    let start = happened(&mut controller, now).len();
+    let fault = GroundFault { what: "ip_forward is 0".into(), remedy: "sysctl".into(), fatal: true };
+    let warning = GroundFault { what: "rp_filter is 1".into(), remedy: "sysctl".into(), fatal: false };
+    for ground in [vec![fault.clone(), warning.clone()], vec![fault, warning.clone()], vec![warning]] {
+        controller.absorb(Event::Ground(ground), now);
+        controller.turn(now);
+    }
+    let wanted = [
+        "ground >fault ip_forward is 0; `sysctl`",
+        "ground >warning rp_filter is 1; `sysctl`",
+        "ready ready>not ready ip_forward is 0; `sysctl`",
+        "ready not ready>ready packets are balanced",
+        "ground fault> ip_forward is 0; `sysctl`",
+    ];
+    assert_eq!(happened(&mut controller, now)[start..], wanted);
 }
 
 /// A thousand services with ten backends each.

@@ -14,6 +14,7 @@
 //! | `fail N` | after N more steps every step fails; `heal` ends that |
 //! | `plan` | the steps done since the last `plan` |
 //! | `state`, `faults` | what `backends` and `status` show |
+//! | `events` | what `events` shows since the last time |
 //!
 //! A backend is written as its name or `address:port` in the file.
 
@@ -36,7 +37,7 @@ use lb_userspace::{
     datapath::{Snapshot, memory::MemoryDatapath},
     health::{Outcome, prober::Probed},
     model::Model,
-    net::NextHop,
+    net::{Address, NextHop},
     observe::documents::{BackendsByService, Status},
     plan::{Printed, endpoint},
     time::Now,
@@ -86,6 +87,8 @@ struct Stage {
     surroundings: Surroundings,
     /// What the maps held when the last plan was shown.
     shown: Snapshot,
+    /// How many events were shown by this controller.
+    told: usize,
 }
 
 impl Stage {
@@ -97,11 +100,12 @@ impl Stage {
             file: Arc::new(Mutex::new(Err("no file".to_owned()))),
             names: BTreeMap::new(),
             surroundings: Surroundings {
-                locals: ["10.0.1.1".parse().unwrap()].into(),
-                hops: BTreeMap::new(),
+                addresses: [own("10.0.1.1")].into(),
                 names: [(2, "eth0".to_owned()), (3, "eth1".to_owned())].into(),
+                ..Surroundings::default()
             },
             shown: Snapshot::default(),
+            told: 0,
         };
         let mut out = String::new();
         let mut lines = script.lines().enumerate().peekable();
@@ -120,6 +124,7 @@ impl Stage {
                 ["plan"] => stage.plan(),
                 ["state"] => stage.state(),
                 ["faults"] => stage.faults(),
+                ["events"] => stage.events(),
                 words => {
                     stage.act(words, &block, &format!("{name}:{}", number + 1));
                     block
@@ -145,7 +150,7 @@ impl Stage {
             ["probe", rest @ ..] => self.probe(rest, place),
             ["wait", seconds] => self.wait(seconds.parse().unwrap()),
             ["locals", addresses @ ..] => {
-                self.surroundings.locals = addresses.iter().map(|address| address.parse().unwrap()).collect();
+                self.surroundings.addresses = addresses.iter().map(|address| own(address)).collect();
                 self.look_around();
             }
             ["hop", address, way] => {
@@ -205,7 +210,12 @@ impl Stage {
     }
 
     fn reload(&mut self, yaml: &str, place: &str) {
-        let parsed = config::parse(yaml, place).map(|(model, _)| model).map_err(|faults| faults.to_string());
+        let parsed = config::parse(yaml, place).map_err(|faults| faults.to_string());
+        // What becomes of VIPs on the host is told by `announce.rs`.
+        let parsed = parsed.map(|(mut model, _)| {
+            model.node.announce_vips = false;
+            model
+        });
         *self.file.lock().unwrap() = parsed.clone();
         if let Ok(model) = &parsed {
             for backend in model.services.values().flat_map(|service| &service.backends) {
@@ -234,10 +244,13 @@ impl Stage {
             xdp_by_flag: false,
             socket_by_flag: true,
             socket: None,
+            http_by_flag: true,
+            http: None,
         };
         let mut controller = Controller::new(datapath, settings, model, load, self.now).ok().unwrap();
         controller.recall(drains);
         self.controller = Some(controller);
+        self.told = 0;
         self.turn();
         self.look_around();
         self.turn();
@@ -331,6 +344,23 @@ impl Stage {
         self.named(&out)
     }
 
+    fn events(&mut self) -> String {
+        let (send, mut following) = oneshot::channel();
+        self.absorb(Event::Follow(usize::MAX, send));
+        let past = following.try_recv().unwrap().past;
+        let mut out = String::new();
+        for event in &past[self.told..] {
+            let (service, backend) = (event.service.as_deref(), event.backend.as_deref());
+            let subject: Vec<&str> = [Some(event.kind.as_str()), service, backend].into_iter().flatten().collect();
+            let [from, to] = [&event.from, &event.to].map(|state| state.as_deref().unwrap_or("-"));
+            // The process's number is another one each time.
+            let reason = event.reason.lines().next().unwrap_or_default().split(", process").next().unwrap_or_default();
+            writeln!(out, "{}: {from} > {to} ({reason})", subject.join(" ")).unwrap();
+        }
+        self.told = past.len();
+        self.named(&out)
+    }
+
     fn faults(&mut self) -> String {
         let status: Status = serde_json::from_value(self.ask(Question::Status)).unwrap();
         let mut lines = status.config.fault.map_or(Vec::new(), |fault| vec![format!("file: {fault}")]);
@@ -338,6 +368,12 @@ impl Stage {
         lines.insert(0, if status.ready { "serving".to_owned() } else { "not serving yet".to_owned() });
         self.named(&lines.join("\n"))
     }
+}
+
+/// An address of the gateway itself.
+fn own(address: &str) -> Address {
+    let address = address.parse().unwrap();
+    Address { address, ifindex: 2, subnet: (address, 24), is_marked: false }
 }
 
 fn hop(address: Ipv4Addr, way: &str) -> NextHop {

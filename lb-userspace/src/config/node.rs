@@ -15,7 +15,7 @@ use super::{
 use crate::model::{Http, LogConnections, Node, XdpMode};
 
 const XDP: [(&str, XdpMode); 3] = [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)];
-const TRUTH: [(&str, bool); 2] = [("true", true), ("false", false)];
+const SWITCH: [(&str, bool); 2] = [("true", true), ("false", false)];
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::Off),
     ("error", LevelFilter::Error),
@@ -44,7 +44,7 @@ pub(super) fn node(report: &mut Report, value: Option<&Value<'_>>) -> Node {
     if let Some(flows) = fields.take("max_flows").and_then(flows) {
         node.max_flows = flows;
     }
-    if let Some(announce) = fields.take("announce_vips").and_then(|value| report.choice(&value, &TRUTH, &[])) {
+    if let Some(announce) = fields.take("announce_vips").and_then(|value| report.choice(&value, &SWITCH, &[])) {
         node.announce_vips = announce;
     }
     node

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    announce::Scene,
     controller::Controller,
     hold::{Hold, packets},
     rests::large_tables,
@@ -45,16 +46,20 @@ impl<D: Datapath> Controller<D> {
         self.watch_hold(now);
         self.sweep_when_due(now);
         self.end_drains(now);
-        if self.is_due(now) {
+        self.take_back(now);
+        let is_due = self.is_due(now);
+        if is_due {
             self.replan(now);
         }
+        self.post(now);
+        self.look_around(is_due, now);
         self.answer_reloads(now);
         self.wakes_at(now)
     }
 
     fn is_due(&self, now: Now) -> bool {
         let due = self.stale || self.trouble.is_some() || !self.published || !self.short.is_empty();
-        let due = due || self.rests.forget_at(&self.have).is_some_and(|at| at <= now.at);
+        let due = due || self.announcer.is_due(now) || self.rests.forget_at(&self.have).is_some_and(|at| at <= now.at);
         due && self.surroundings.is_some() && self.trouble.as_ref().is_none_or(|trouble| trouble.again <= now.at)
     }
 
@@ -66,7 +71,11 @@ impl<D: Datapath> Controller<D> {
         let rests = self.rests.ends_at().map_or(rests, |at| at.min(rests));
         // Whatever cannot be done because of trouble is not due before it.
         let rests = Some(trouble.map_or(rests, |again| rests.max(again)));
-        [trouble, hold, short, rests, self.roster.wakes_at(now)].into_iter().flatten().min()
+        let idle = self.announcer.wakes_at().map(|at| trouble.map_or(at, |again| at.max(again)));
+        [trouble, hold, short, rests, idle, self.returns.wakes_at(), self.roster.wakes_at(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn replan(&mut self, now: Now) {
@@ -77,6 +86,7 @@ impl<D: Datapath> Controller<D> {
         let steps = plan(&self.have, &wish.wanted);
         let before = large_tables(&self.have);
         let is_whole = self.apply(&steps, now);
+        self.announcer.note_change();
         self.note_short(&wish);
         self.note_astray();
         if is_whole {
@@ -84,6 +94,15 @@ impl<D: Datapath> Controller<D> {
             self.stale = false;
             self.published |= self.roster.waits_until(now).is_none();
         }
+    }
+
+    /// Posts what is to be done on the host after what the maps say now.
+    fn post(&mut self, now: Now) {
+        let (Some(model), Some(found)) = (&self.model, &self.surroundings) else { return };
+        let is_on = model.node.announce_vips;
+        let scene = Scene { is_on, have: &self.have, found, attached: self.datapath.attached() };
+        self.announcer.post(scene, now);
+        self.settled |= self.published && self.announcer.is_settled();
     }
 
     fn wish(&mut self, now: Now) -> Option<Wish> {
@@ -96,6 +115,7 @@ impl<D: Datapath> Controller<D> {
             rests: &self.rests,
             verdicts: &self.verdicts,
             hertz: self.datapath.hertz(),
+            announcer: &self.announcer,
         };
         Some(wish(&facts, &mut self.tables, now))
     }
@@ -139,9 +159,9 @@ impl<D: Datapath> Controller<D> {
         let (Some(model), Some(surroundings)) = (&self.model, &self.surroundings) else { return };
         let gone = surroundings.gone(self.datapath.attached());
         let gone = gone.iter().map(|nic| {
-            format!("{nic}: this NIC is gone, and the program with it; when it is back, restart this controller")
+            format!("{nic}: this NIC is gone, and the program with it; it is attached again as soon as it is back")
         });
-        let mut astray: BTreeSet<String> = gone.collect();
+        let mut astray: BTreeSet<String> = gone.chain(self.returns.refused()).collect();
         for (name, service) in &model.services {
             for backend in &service.backends {
                 if let Way::None(why) = surroundings.way(*backend.address.ip(), self.datapath.attached()) {
@@ -164,6 +184,7 @@ impl<D: Datapath> Controller<D> {
         match self.datapath.flows() {
             Ok(flows) => {
                 self.stale |= self.rests.swept(&flows, now);
+                self.announcer.swept(&flows.quiet);
                 self.sweep = Some((now.at, flows));
             }
             Err(error) => {
@@ -239,7 +260,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Tells those who wait for a reload that it is in force, or why not.
     fn answer_reloads(&mut self, now: Now) {
-        let is_settled = !self.stale || self.trouble.is_some();
+        let is_settled = !self.stale && self.announcer.is_settled() || self.trouble.is_some();
         let (roster, file) = (&self.roster, &self.file);
         let mut waiting = std::mem::take(&mut self.waiting);
         let is_over = |until: Option<Instant>| until.is_none_or(|until| until <= now.at);
@@ -259,6 +280,7 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self.ground.iter().filter(|fault| fault.fatal).map(ToString::to_string).collect();
         faults.extend(self.trouble.iter().map(|trouble| trouble.text.clone()));
+        faults.extend(self.announcer.failed().map(str::to_owned));
         faults.extend(self.hold.iter().map(|_| ALL_SILENT.to_owned()));
         faults.extend(self.unseen.iter().chain(&self.short).chain(&self.astray).cloned());
         let services = self.model.iter().flat_map(|model| model.services.keys());
@@ -269,6 +291,6 @@ impl<D: Datapath> Controller<D> {
 }
 
 /// The shout.
-const ALL_SILENT: &str = "all backends fell silent at once, which looks like a failure of this gateway: the tables stay as \
+pub(super) const ALL_SILENT: &str = "all backends fell silent at once, which looks like a failure of this gateway: the tables stay as \
                           they were. Look at its NICs, routes and firewall; a backend that answers, or traffic that is not \
                           answered for 10 s, ends this";

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     time::Instant,
 };
 
@@ -19,26 +19,39 @@ use tokio::{
 use crate::{
     datapath::Datapath,
     health::prober::{Key, Probed, Target},
+    model::Model,
     net::GroundFault,
     observe::documents::Reloaded,
     time::Now,
 };
 
+mod announce;
 mod apply;
+mod compare;
 mod controller;
 pub mod drains;
 pub mod follow;
+pub mod herald;
 mod hold;
+pub mod journal;
+mod needs;
 mod report;
 mod rests;
+mod returns;
 mod roster;
+mod scene;
 pub mod surroundings;
+pub mod tally;
 mod terms;
 mod wish;
 
+pub use announce::{Errand, Posting, Seat};
 pub use controller::{Controller, Load, Settings};
 pub use drains::Drained;
-pub use surroundings::{Network, Surroundings};
+pub use herald::Host;
+pub use journal::Following;
+pub use surroundings::{Network, Running, Surroundings};
+pub use tally::Measures;
 
 /// All that can happen.
 #[derive(Debug)]
@@ -51,10 +64,18 @@ pub enum Event {
     Probed(Probed),
     /// Addresses, routes or neighbours changed; or cannot be read, and why.
     Surroundings(Result<Surroundings, String>),
+    /// What came of the posting of this number.
+    Posted(u64, Result<(), String>),
     /// What of this host stands in the way of serving.
     Ground(Vec<GroundFault>),
     /// Someone wants to know.
     Ask(Question, oneshot::Sender<Answer>),
+    /// HTTP is spoken at this address, or is not, and why.
+    Http(Result<SocketAddr, String>),
+    /// Someone wants all that metrics are made of.
+    Measure(oneshot::Sender<Result<Measures, String>>),
+    /// Someone wants to know the last so many state changes, and perhaps those that come.
+    Follow(usize, oneshot::Sender<Following>),
     /// The controller shall stop and leave the packet path as it is.
     Stop,
     /// The controller shall stop and take the packet path away; the sender hears what came of it.
@@ -66,10 +87,14 @@ pub enum Event {
 pub enum Question {
     /// The whole.
     Status,
+    /// Whether it is ready, and why not.
+    Readiness,
     /// All services.
     Services,
     /// The backends of one service or of all.
     Backends(Option<String>),
+    /// What this model would change.
+    Diff(Box<Model>),
 }
 
 /// A document, or why there is none.
@@ -97,6 +122,8 @@ pub struct Channels {
     pub addresses: watch::Sender<BTreeSet<Ipv4Addr>>,
     /// Which backends drain, for the controller after us.
     pub drains: watch::Sender<Vec<Drained>>,
+    /// What to do with the host's addresses.
+    pub postings: watch::Sender<Posting>,
 }
 
 /// Events taken in at one time: ten thousand probes that answer at once become a few plans.
@@ -117,6 +144,7 @@ pub async fn serve<D: Datapath>(
         }
         channels.addresses.send_if_modified(|known| controller.update_addresses(known));
         channels.drains.send_if_modified(|known| controller.update_drains(known));
+        channels.postings.send_if_modified(|known| controller.update_posting(known));
         if controller.is_ready()
             && let Some(on_ready) = on_ready.take()
         {
@@ -128,7 +156,7 @@ pub async fn serve<D: Datapath>(
         }
         for event in batch(&mut channels, wake).await {
             match event {
-                Event::Ask(..) => asked.push(event),
+                Event::Ask(..) | Event::Measure(_) | Event::Follow(..) => asked.push(event),
                 Event::Stop => return Ended::Stopped,
                 Event::Detach(done) => return Ended::Detach(done),
                 event => controller.absorb(event, Now::read()),

@@ -5,14 +5,21 @@ use std::{collections::BTreeMap, net::SocketAddrV4, time::Duration};
 use lb_common::{BackendId, Endpoint, Reason, Traffic};
 use serde_json::to_value;
 
-use super::{Answer, Question, controller::Controller, rests::Draining, surroundings::Way, wish::published};
+use super::{
+    Answer, Question, Seat,
+    controller::Controller,
+    rests::Draining,
+    surroundings::{Surroundings, Way},
+    tally::Measures,
+    wish::published,
+};
 use crate::{
-    datapath::{Datapath, FlowCounts, ServiceId},
+    datapath::{Attached, Datapath, FlowCounts, ServiceId},
     health::Standing,
     model::{self, LiveFlows},
     observe::documents::{
-        BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends, ServiceLine,
-        Services, Status,
+        Announced, BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, Readiness,
+        ServiceBackends, ServiceLine, Services, Status,
     },
     plan::endpoint,
     time::{Now, rfc3339, spelt},
@@ -22,8 +29,8 @@ use crate::{
 const FRESH: Duration = Duration::from_millis(500);
 
 /// What backends carry, by id.
-struct Load {
-    flows: FlowCounts,
+pub(super) struct Load {
+    pub(super) flows: FlowCounts,
     traffic: BTreeMap<BackendId, Traffic>,
 }
 
@@ -31,10 +38,37 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn answer(&mut self, question: &Question, now: Now) -> Answer {
         let document = match question {
             Question::Status => to_value(self.status(now)?),
+            Question::Readiness => to_value(self.readiness()),
             Question::Services => to_value(self.service_lines(now)?),
             Question::Backends(service) => to_value(self.backends(service.as_deref(), now)?),
+            Question::Diff(model) => to_value(self.diff(model, now)?),
         };
         document.map_err(|error| error.to_string())
+    }
+
+    /// All that metrics are made of.
+    pub(super) fn measures(&mut self, now: Now) -> Result<Measures, String> {
+        Ok(Measures {
+            status: self.status(now)?,
+            services: self.service_lines(now)?,
+            backends: self.backends(None, now)?,
+            reloads: self.tally.reloads,
+            probes: self.tally.probes(),
+            events: self.journal.counts().clone(),
+            sweep: self.sweep.as_ref().map_or(Duration::ZERO, |(_, flows)| flows.took),
+        })
+    }
+
+    /// What may do harm.
+    fn warnings(&self) -> Vec<String> {
+        let ground = self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string);
+        let unheard = self.http.iter().filter_map(|http| http.clone().err());
+        ground.chain(self.announcer.warnings().cloned()).chain(unheard).collect()
+    }
+
+    fn readiness(&self) -> Readiness {
+        let reason = self.unready();
+        Readiness { ready: reason.is_none(), reason: reason.unwrap_or_default() }
     }
 
     fn flows(&mut self, now: Now) -> Result<FlowCounts, String> {
@@ -48,7 +82,7 @@ impl<D: Datapath> Controller<D> {
         Ok(flows)
     }
 
-    fn load(&mut self, now: Now) -> Result<Load, String> {
+    pub(super) fn load(&mut self, now: Now) -> Result<Load, String> {
         let flows = self.flows(now)?;
         let ids: Vec<BackendId> = self.have.backends.keys().copied().collect();
         let traffic = self.datapath.traffic(&ids).map_err(|error| format!("cannot read counters: {error:#}"))?;
@@ -64,8 +98,9 @@ impl<D: Datapath> Controller<D> {
         }
         let reasons = self.datapath.reasons().map_err(|error| format!("cannot read counters: {error:#}"))?;
         let packets = Reason::ALL.iter().zip(reasons).map(|(reason, count)| (reason.label().to_owned(), count));
-        let interface =
-            |nic: &crate::datapath::Attached| Interface { name: nic.name.clone(), mode: nic.mode.to_owned() };
+        let gone = self.gone();
+        let mode = |nic: &Attached| if gone.contains(&nic.name.as_str()) { "gone" } else { nic.mode };
+        let interface = |nic: &Attached| Interface { name: nic.name.clone(), mode: mode(nic).to_owned() };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.is_ready(),
@@ -78,13 +113,25 @@ impl<D: Datapath> Controller<D> {
                 needs_restart: self.file.needs_restart.clone(),
             },
             interfaces: self.datapath.attached().iter().map(interface).collect(),
+            announced: self.announced(),
             flows: Flows { live: flows.live, half_open: flows.half_open, max: flows.max },
             packets: packets.collect(),
             services: self.services(),
             backends,
             faults: self.faults(),
-            warnings: self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string).collect(),
+            warnings: self.warnings(),
+            http: self.http.as_ref().and_then(|http| http.as_ref().ok()).map(ToString::to_string),
         })
+    }
+
+    /// The VIPs that are on the gateway because of us.
+    fn announced(&self) -> Vec<Announced> {
+        let line = |seat: Seat, found: &Surroundings| Announced {
+            address: seat.vip.to_string(),
+            interface: found.names.get(&seat.ifindex).cloned().unwrap_or_default(),
+        };
+        let found = self.surroundings.iter();
+        found.flat_map(|found| found.seats(&self.have.announced).into_iter().map(|seat| line(seat, found))).collect()
     }
 
     fn service_lines(&mut self, now: Now) -> Result<Services, String> {
@@ -138,7 +185,7 @@ impl<D: Datapath> Controller<D> {
         for (name, service) in self.model.iter().flat_map(|model| &model.services) {
             let backends = service.backends.iter().map(|backend| {
                 let id = ids.get(&(name.as_str(), backend.address.into())).copied();
-                self.member(name, backend, id, load)
+                carried(self.member(name, backend), id, load)
             });
             lines.insert(name, backends.collect());
         }
@@ -162,30 +209,37 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// A backend of the file.
-    fn member(&self, service: &str, backend: &model::Backend, id: Option<BackendId>, load: &Load) -> BackendLine {
+    pub(super) fn member(&self, service: &str, backend: &model::Backend) -> BackendLine {
         let team = self.roster.team(service);
         let health = team.and_then(|team| team.member(&backend.address));
-        let way = self.surroundings.as_ref().map(|found| found.way(*backend.address.ip(), self.datapath.attached()));
-        let state = match health.map(|health| health.standing) {
-            _ if matches!(way, Some(Way::None(_))) => "down",
-            Some(Standing::Up) => "up",
-            Some(Standing::Down) => "down",
-            Some(Standing::Starting { .. }) | None => "starting",
-        };
-        let reason = match way {
+        let reason = match self.way(backend.address) {
             Some(Way::None(why)) => why,
             _ => team.zip(health).map_or(String::new(), |(team, health)| team.reason(health)),
         };
-        let line = BackendLine {
+        BackendLine {
             name: backend.name.clone().unwrap_or_else(|| backend.address.to_string()),
             address: backend.address.to_string(),
-            state: state.to_owned(),
+            state: self.state(service, backend.address).to_owned(),
             reason,
             since: rfc3339(health.map_or(self.started, |health| health.since)),
             weight: backend.weight,
             ..empty()
-        };
-        carried(line, id, load)
+        }
+    }
+
+    /// The state of a backend of the file, in a word.
+    pub(super) fn state(&self, service: &str, address: SocketAddrV4) -> &'static str {
+        let health = self.roster.team(service).and_then(|team| team.member(&address));
+        match health.map(|health| health.standing) {
+            _ if matches!(self.way(address), Some(Way::None(_))) => "down",
+            Some(Standing::Up) => "up",
+            Some(Standing::Down) => "down",
+            Some(Standing::Starting { .. }) | None => "starting",
+        }
+    }
+
+    pub(super) fn way(&self, address: SocketAddrV4) -> Option<Way> {
+        self.surroundings.as_ref().map(|found| found.way(*address.ip(), self.datapath.attached()))
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 use lb_common::{Address4, Backend, BackendId, Mac, Port, Timeouts};
 
 use super::{
+    announce::{Announcer, Scene},
     rests::Rests,
     roster::Roster,
     surroundings::{Surroundings, Way},
@@ -39,6 +40,14 @@ pub(super) struct Facts<'a> {
     pub(super) verdicts: &'a BTreeMap<Arc<str>, Arc<Verdicts>>,
     /// Jiffies a second.
     pub(super) hertz: u32,
+    pub(super) announcer: &'a Announcer,
+}
+
+impl Facts<'_> {
+    fn scene(&self) -> Scene<'_> {
+        let is_on = self.model.node.announce_vips;
+        Scene { is_on, have: self.have, found: self.surroundings, attached: self.attached }
+    }
 }
 
 /// What shall be so.
@@ -63,7 +72,7 @@ pub(super) fn wish(facts: &Facts<'_>, tables: &mut Tables, now: Now) -> Wish {
     let orders: Vec<Order> = served.iter().map(|(name, service)| order(name, service)).collect();
     let numbers = number(facts.have, &orders, &facts.rests.tables());
     let mut wanted = Wanted {
-        locals: facts.surroundings.locals.clone(),
+        locals: facts.surroundings.locals(&facts.have.announced),
         retire: facts.rests.retire().clone(),
         forget: facts.rests.forget(facts.have, now),
         ..Wanted::default()
@@ -75,6 +84,8 @@ pub(super) fn wish(facts: &Facts<'_>, tables: &mut Tables, now: Now) -> Wish {
         let ids = tables.table(name, service.slots, shares);
         wanted.services.insert(place.id, self::service(facts, *place, name, service, ids));
     }
+    let vips = wanted.services.values().flat_map(|service| &service.listen).map(|listen| listen.address.into());
+    wanted.announced = facts.announcer.flags(facts.scene(), &vips.collect(), now);
     tables.keep(&served);
     let members: BTreeSet<BackendId> = numbers.backends.values().copied().collect();
     for (id, draining) in facts.have.backends.iter().filter(|(id, _)| !members.contains(id)) {

@@ -1,7 +1,10 @@
 //! A packet path in memory, for tests: it fails on demand, and it refuses every step that would leave
 //! something pointing at nothing, so a plan in a wrong order is an error and not a lost packet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable as _;
@@ -21,6 +24,8 @@ pub struct MemoryDatapath {
     pub traffic: BTreeMap<BackendId, Traffic>,
     /// The NICs.
     pub attached: Vec<Attached>,
+    /// The numbers of NICs that came back, by name; to attach to any other fails.
+    pub returned: BTreeMap<String, u32>,
     /// How many steps succeed before one fails; the failing one and all after it until this is set anew.
     pub failing_after: Option<usize>,
     /// All steps that were done.
@@ -110,6 +115,11 @@ impl MemoryDatapath {
                 ensure!(maps.access.keys().all(|prefix| prefix.service != *id), "service {id} still judges clients");
             }
             Step::AddLocal(_) | Step::RemoveLocal(_) | Step::NameService(..) | Step::AddEndpoint(_) => {}
+            Step::Unannounce(_) => {}
+            Step::Announce(address) => {
+                let is_served = maps.services.keys().any(|listen| Ipv4Addr::from(listen.address) == *address);
+                ensure!(is_served, "{address} is announced, and nothing is served on it");
+            }
             Step::WithdrawService(listen) => {
                 ensure!(maps.services.contains_key(listen), "{listen:?} is not served");
             }
@@ -186,5 +196,13 @@ impl Datapath for MemoryDatapath {
 
     fn hertz(&self) -> u32 {
         1000
+    }
+
+    fn attach(&mut self, name: &str) -> Result<()> {
+        let Some(ifindex) = self.returned.get(name) else { bail!("{name}: another XDP program is attached") };
+        for nic in self.attached.iter_mut().filter(|nic| nic.name == name) {
+            nic.ifindex = *ifindex;
+        }
+        Ok(())
     }
 }

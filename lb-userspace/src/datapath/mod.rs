@@ -8,6 +8,7 @@ pub mod kernel;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub limits: BTreeMap<ServiceId, Limits>,
     /// Who may connect, as [`Origin`](lb_common::Origin) says it; of all prefixes that a client is in, the longest counts.
     pub access: BTreeMap<Prefix, u32>,
+    /// VIPs that are, were or are about to be on the gateway because we put them there.
+    pub announced: BTreeSet<Ipv4Addr>,
 }
 
 /// One write to the packet path. The order of a plan never drops a packet: what is pointed to is
@@ -76,8 +79,13 @@ pub enum Step {
     /// Serves an endpoint, or changes which table it points to. The datapath keeps the address filter
     /// and the map of VIPs in line with what is published.
     PublishService(Endpoint, Service),
+    /// From now on this VIP is ours alone: ports of it that no service has are refused. It has to be served, and
+    /// comes before its address is put on the gateway.
+    Announce(Ipv4Addr),
     /// Serves an endpoint no longer; connections through it go on.
     WithdrawService(Endpoint),
+    /// The VIP is not ours alone, or not on the gateway any more.
+    Unannounce(Ipv4Addr),
     /// Replies no longer come from here.
     RemoveEndpoint(Endpoint),
     /// Frees a backend id that no flow names any more.
@@ -95,8 +103,12 @@ pub struct FlowCounts {
     pub half_open: u64,
     /// Flows that the table is made for.
     pub max: u64,
+    /// How long the sweep took.
+    pub took: Duration,
     /// Live flows by backend; backends without any are missing.
     pub by_backend: BTreeMap<BackendId, u64>,
+    /// Announced VIPs that nothing has been served on for a while and that no live flow names.
+    pub quiet: BTreeSet<Ipv4Addr>,
 }
 
 /// A NIC that the program is attached to.
@@ -126,10 +138,12 @@ pub trait Datapath {
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>>;
     /// How many packets ended for each reason, all CPUs together, in the order of [`Reason::ALL`].
     fn reasons(&mut self) -> Result<[u64; Reason::COUNT]>;
-    /// The NICs that the program is attached to.
+    /// The NICs that the program is attached to, those that vanished since included.
     fn attached(&self) -> &[Attached];
     /// Jiffies a second: what the packet path counts time in.
     fn hertz(&self) -> u32;
+    /// Attaches to the NIC that has the name of one that vanished. Flows of the old one go on by the new one.
+    fn attach(&mut self, name: &str) -> Result<()>;
 }
 
 impl Snapshot {
@@ -173,6 +187,12 @@ impl Snapshot {
             Step::WithdrawService(endpoint) => {
                 let old = self.services.remove(endpoint);
                 self.forget_table(old);
+            }
+            Step::Announce(address) => {
+                self.announced.insert(*address);
+            }
+            Step::Unannounce(address) => {
+                self.announced.remove(address);
             }
             Step::RemoveEndpoint(endpoint) => {
                 self.endpoints.remove(endpoint);

@@ -33,6 +33,8 @@ pub use print::Printed;
 pub struct Wanted {
     /// The gateway's own addresses.
     pub locals: BTreeSet<Ipv4Addr>,
+    /// VIPs that are ours alone on the gateway: announced before their address is put there, and until it is gone.
+    pub announced: BTreeSet<Ipv4Addr>,
     /// All services that are served.
     pub services: BTreeMap<ServiceId, Service>,
     /// All backends that may get new flows, and any others whose entry shall change.
@@ -123,6 +125,7 @@ fn publish(have: &Snapshot, want: &Wanted, steps: &mut Vec<Step>) {
             }
         }
     }
+    steps.extend(want.announced.difference(&have.announced).map(|address| Step::Announce(*address)));
     let gone = have.services.keys().filter(|listen| !served.contains(*listen));
     steps.extend(gone.map(|listen| Step::WithdrawService(*listen)));
 }
@@ -131,6 +134,7 @@ fn publish(have: &Snapshot, want: &Wanted, steps: &mut Vec<Step>) {
 fn clear(have: &Snapshot, want: &Wanted, steps: &mut Vec<Step>) {
     access::remove(have, want, steps);
     limits::clear(have, want, steps);
+    steps.extend(have.announced.difference(&want.announced).map(|address| Step::Unannounce(*address)));
     let retired: BTreeSet<BackendId> = want
         .retire
         .iter()

@@ -119,6 +119,8 @@ impl<'a> Printed<'a> {
                 let flags: String = flags.map(|(_, word)| format!(" {word}")).collect();
                 format!("publish  {} {} {}{flags}", socket(*listen), self.name(service.id), service.slots)
             }
+            Step::Announce(address) => format!("announce + {address}"),
+            Step::Unannounce(address) => format!("announce - {address}"),
             Step::WithdrawService(listen) => format!("withdraw {}", socket(*listen)),
             Step::RetireBackend(id) => format!("retire   {id} {}", self.backend(*id)),
             Step::ForgetService(id) => format!("forget   {id} {}", self.name(*id)),

@@ -4,6 +4,7 @@
 //! conditions, never for seconds to pass.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod announce;
 mod change;
 mod detach;
 mod documents;
@@ -12,6 +13,7 @@ mod failure;
 mod file;
 mod frames;
 mod ground;
+mod http;
 mod life;
 mod neighbours;
 mod nics;
@@ -19,6 +21,7 @@ mod past;
 mod places;
 mod policy;
 mod refusal;
+mod seeing;
 mod silence;
 mod stack;
 mod stage;

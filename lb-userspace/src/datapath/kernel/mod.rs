@@ -52,6 +52,7 @@ pub struct KernelDatapath {
     attached: Vec<Attached>,
     max_flows: u64,
     hertz: u32,
+    xdp: XdpMode,
     adopted: bool,
     /// What is served, to know when an address has its last service.
     services: BTreeMap<Endpoint, Service>,
@@ -76,7 +77,7 @@ impl KernelDatapath {
         };
         let opened = Self::on(&board, options, adopted);
         match opened {
-            Ok(open) => Ok(open.with(board, adopted.is_some())),
+            Ok(open) => Ok(open.with(board, options.xdp, adopted.is_some())),
             Err(error) => {
                 if adopted.is_none() {
                     clean(board);
@@ -149,9 +150,9 @@ struct Opened {
 }
 
 impl Opened {
-    fn with(self, board: Pinboard, adopted: bool) -> KernelDatapath {
+    fn with(self, board: Pinboard, xdp: XdpMode, adopted: bool) -> KernelDatapath {
         let Self { maps, attached, max_flows, hertz, services, object, logs } = self;
-        KernelDatapath { maps, attached, max_flows, hertz, adopted, services, object, _logs: logs, board }
+        KernelDatapath { maps, attached, max_flows, hertz, xdp, adopted, services, object, _logs: logs, board }
     }
 }
 
@@ -181,8 +182,8 @@ impl Datapath for KernelDatapath {
         let now = self.jiffies()?;
         let at = Instant::now();
         let (counts, named) = self.maps.flows.sweep(now, &self.maps.timeouts()?, &self.maps.leaving);
-        self.maps.let_go(&named, at)?;
-        Ok(FlowCounts { max: self.max_flows, ..counts })
+        let quiet = self.maps.let_go(&named, at)?;
+        Ok(FlowCounts { max: self.max_flows, quiet, took: at.elapsed(), ..counts })
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
@@ -199,6 +200,15 @@ impl Datapath for KernelDatapath {
 
     fn hertz(&self) -> u32 {
         self.hertz
+    }
+
+    fn attach(&mut self, name: &str) -> Result<()> {
+        let old = self.attached.iter_mut().find(|nic| nic.name == name);
+        let old = old.with_context(|| format!("{name}: it was never attached"))?;
+        let layout = pins::directory(self.board.path());
+        let program = program(&mut self.object, driver::PROGRAM)?;
+        *old = attach::again(program, &mut self.maps, &layout, old, self.xdp)?;
+        Ok(())
     }
 }
 
