@@ -17,12 +17,12 @@ mod settings;
 pub mod slots;
 
 pub use address::{Address4, Endpoint, Mac, Port, protocol};
-pub use backend::{Backend, BackendId, Traffic};
-pub use flow::{Flow, Side, Tags, state};
+pub use backend::{Backend, BackendId, Times, Traffic};
+pub use flow::{Flow, Half, OCTETS, SKEW, Side, Tags, Timeouts, acknowledged, ended, idle, kind, octets, stage, state};
 pub use hash::{client_hash, filter_index, flow_hash};
 pub use nic::Nic;
 pub use reason::{Action, Reason};
-pub use service::{Service, ServiceName, Vip, filter};
+pub use service::{Limits, Origin, Service, ServiceName, Source, Vip, filter};
 pub use settings::{LAYOUT, Settings};
 
 /// Defines types that live in maps: plain octets to Rust (`bytemuck::Pod`, which refuses holes at

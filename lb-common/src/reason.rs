@@ -59,6 +59,22 @@ reasons! {
     ToClient "to_client" => Forward,
     /// No backend of the service is up: answered with RST.
     NoBackendReset "no_backend_reset" => Answer,
+    /// Its backend is down or has drained for long enough, and its flows are to end: answered with RST.
+    BackendReset "backend_reset" => Answer,
+    /// A SYN-ACK of a backend that was too late, so that its client was sent to another: answered with RST.
+    LateAnswer "late_answer" => Answer,
+    /// To an announced VIP, on a TCP port that no service has: answered with RST.
+    UnservedReset "unserved_reset" => Answer,
+    /// To an announced VIP, neither for a service nor ICMP, and not to be answered.
+    Unserved "unserved" => Drop,
+    /// A handshake that a backend refused: its RST is kept from the client, whose next SYN goes to another.
+    Refused "refused" => Drop,
+    /// `deny` or `allow` keeps this client away.
+    Denied "denied" => Drop,
+    /// More new connections than `limits.rate`.
+    RateLimited "rate_limited" => Drop,
+    /// More connections of this client than `limits.per_source`.
+    SourceLimited "source_limited" => Drop,
     /// No backend of the service is up, and the packet cannot be answered.
     NoBackend "no_backend" => Drop,
     /// Shorter than its own headers say.
@@ -75,7 +91,13 @@ reasons! {
     TupleConflict "tuple_conflict" => Drop,
     /// The tables of the program contradict each other; a defect, or maps that someone else wrote.
     Inconsistent "inconsistent" => Drop,
-    /// A flow was made.
+    /// A handshake, or a flow in mid-life, was noted in the half-open table.
+    HalfOpened "half_opened" => Note,
+    /// One of them made room for a new one before it was over.
+    HalfEvicted "half_evicted" => Note,
+    /// A handshake went to another backend, because the one before was silent or refused.
+    Redispatched "redispatched" => Note,
+    /// A flow was taken into the live table.
     FlowCreated "flow_created" => Note,
     /// A live flow, the one idle longest of its set of eight, made room for a new one.
     FlowEvicted "flow_evicted" => Note,

@@ -118,6 +118,20 @@ pub const RST: u8 = 4;
 /// TCP: the acknowledgment number counts.
 pub const ACK: u8 = 16;
 
+impl Double {
+    /// Its high half.
+    #[inline(always)]
+    pub fn high(self) -> u16 {
+        u16::from_be_bytes([self.0[0], self.0[1]])
+    }
+
+    /// As a number.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        u32::from_be_bytes(self.0)
+    }
+}
+
 impl Ipv4 {
     /// More fragments and the fragment offset (RFC 791): not zero where the packet is a piece of a larger one.
     #[inline(always)]

@@ -11,7 +11,8 @@ use aya_ebpf::{
 use aya_log_ebpf::warn;
 use lb_common::Reason;
 use lb_ebpf::{
-    forward::Verdict,
+    decision::reason_of,
+    forward::{End, Verdict},
     frame::{Frame, NoRoom},
 };
 
@@ -59,6 +60,38 @@ unsafe impl Frame for Packet {
         // SAFETY: as in `start`.
         unsafe { ptr::read_volatile(&raw const (*self.context).ingress_ifindex) }
     }
+}
+
+impl From<*mut xdp_md> for Packet {
+    #[inline(always)]
+    fn from(context: *mut xdp_md) -> Self {
+        Self { context }
+    }
+}
+
+/// An end as one number, for functions that can return no more: the reason, the NIC's index, and what is
+/// done. A packet that is none of ours is zero.
+#[inline(always)]
+pub(crate) fn packed((verdict, reason): End) -> u64 {
+    let (action, nic) = match verdict {
+        Verdict::Pass => (0, 0),
+        Verdict::Drop => (1, 0),
+        Verdict::Transmit => (2, 0),
+        Verdict::Redirect(nic) => (3, nic),
+    };
+    action << 32 | (reason as u64) << 16 | nic as u64
+}
+
+/// The end that was [`packed`].
+#[inline(always)]
+pub(crate) fn unpacked(end: u64) -> End {
+    let verdict = match end >> 32 {
+        0 => Verdict::Pass,
+        1 => Verdict::Drop,
+        2 => Verdict::Transmit,
+        _ => Verdict::Redirect(end as u16),
+    };
+    (verdict, reason_of(end as u32))
 }
 
 /// What the kernel does with the packet.

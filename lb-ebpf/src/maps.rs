@@ -1,19 +1,19 @@
 //! The maps, and the maps as the packet logic asks them: the one place where a map's memory is touched.
 
-use core::ptr;
+use core::{cell::Cell, ptr};
 
 use aya_ebpf::{
     bindings::bpf_spin_lock,
-    btf_maps::{Array, DevMap, HashMap, PerCpuArray},
-    helpers::{bpf_jiffies64, bpf_spin_lock as lock, bpf_spin_unlock as unlock},
+    btf_maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_spin_lock as lock, bpf_spin_unlock as unlock},
     macros::btf_map,
 };
 use lb_common::{
-    Address4, Backend, BackendId, Endpoint, Flow, Nic, Reason, Service, ServiceName, Settings, Side, Tags, Traffic,
-    Vip, limits, slots,
+    Address4, Backend, BackendId, Endpoint, Flow, Half, Limits, Nic, Origin, Reason, Service, ServiceName, Settings,
+    Side, Source, Tags, Timeouts, Times, Traffic, Vip, limits, slots,
 };
 use lb_ebpf::{
-    table::{Place, Shape, Tables, Timeouts},
+    table::{HalfPlace, Pending, Place, Shape, Tables},
     verifier::masked,
 };
 
@@ -21,6 +21,7 @@ use lb_ebpf::{
 const MMAPABLE: usize = 1 << 10;
 /// Sizes of the flow table until userspace says others at load.
 const SETS: usize = limits::flow_sets(limits::DEFAULT_MAX_FLOWS) as usize;
+const HALF_SETS: usize = limits::half_sets(SETS as u32) as usize;
 
 /// Guards the tags of all sets with the same remainder.
 #[repr(C)]
@@ -62,6 +63,22 @@ static FLOWS: Array<Flow, { SETS * limits::WAYS }, MMAPABLE> = Array::new();
 static FLOW_TAGS: Array<Tags, SETS, MMAPABLE> = Array::new();
 #[btf_map]
 static FLOW_LOCKS: Array<FlowLock, { limits::FLOW_LOCKS }> = Array::new();
+#[btf_map]
+static HALVES: Array<Half, { HALF_SETS * limits::HALF_WAYS }, MMAPABLE> = Array::new();
+#[btf_map]
+static HALF_TAGS: Array<Tags, HALF_SETS, MMAPABLE> = Array::new();
+#[btf_map]
+static ACCESS: LpmTrie<Origin, u32, { limits::PREFIXES }> = LpmTrie::new();
+#[btf_map]
+static LIMITS: Array<Limits, { limits::SERVICES }> = Array::new();
+#[btf_map]
+static RATES: Array<u64, { limits::SERVICES }> = Array::new();
+#[btf_map]
+static SOURCES: LruHashMap<Source, u32, { limits::SOURCES }> = LruHashMap::new();
+#[btf_map]
+static TIMES: Array<Times, { limits::BACKENDS }> = Array::new();
+#[btf_map]
+static PENDING: Array<[u32; 2], { limits::PENDING }> = Array::new();
 
 // Set by userspace at load; the verifier sees them as constants.
 #[unsafe(no_mangle)]
@@ -69,11 +86,10 @@ static FLOW_SETS: u32 = SETS as u32;
 #[unsafe(no_mangle)]
 static FLOW_SEED: u64 = 0;
 #[unsafe(no_mangle)]
-static SYN_TIMEOUT: u32 = 60_000;
+static HALF_OPEN_SETS: u32 = HALF_SETS as u32;
+/// Jiffies after which a repeated SYN goes to another backend.
 #[unsafe(no_mangle)]
-static ESTABLISHED_TIMEOUT: u32 = 7_800_000;
-#[unsafe(no_mangle)]
-static FIN_TIMEOUT: u32 = 30_000;
+static PATIENCE: u32 = 900;
 
 /// A value that userspace wrote before the program was loaded.
 #[inline(always)]
@@ -89,6 +105,44 @@ fn element<const N: usize>(table: Option<*const [BackendId; N]>, slot: usize) ->
         // SAFETY: inside the table, which is there for as long as the map.
         Some(table) if slot < N => unsafe { ptr::read_volatile(table.cast::<BackendId>().add(slot)) },
         _ => 0,
+    }
+}
+
+/// A set's tags, each word read whole.
+#[inline(always)]
+fn words(tags: *const Tags) -> Option<[u64; 2]> {
+    // SAFETY: the element is there for as long as the map.
+    Some(unsafe { [ptr::read_volatile(&raw const (*tags).words[0]), ptr::read_volatile(&raw const (*tags).words[1])] })
+}
+
+/// Exchanges one tag of a set under the set's lock.
+#[inline(always)]
+fn swap(tags: Option<*mut Tags>, set: u32, way: u32, old: u16, new: u16) -> bool {
+    let (Some(tags), Some(guard)) = (tags, FLOW_LOCKS.get_ptr_mut(set % limits::FLOW_LOCKS as u32)) else {
+        return false;
+    };
+    // SAFETY: both elements are there for as long as their maps; `way` is masked to the set; the lock
+    // keeps other CPUs from swapping the tags of this set.
+    unsafe {
+        let guard = &raw mut (*guard).lock;
+        let tag = tags.cast::<u16>().add(masked::<7>(way as u64));
+        lock(guard);
+        let same = ptr::read_volatile(tag) == old;
+        if same {
+            ptr::write_volatile(tag, new);
+        }
+        unlock(guard);
+        same
+    }
+}
+
+/// Writes one tag of a set.
+#[inline(always)]
+fn put(tags: Option<*mut Tags>, lane: u32, new: u16) {
+    if let Some(tags) = tags {
+        // SAFETY: as in `swap`; the caller has claimed the place, so nobody else writes its tag. The rotor
+        // is nobody's, and of two CPUs that turn it at once one turns it.
+        unsafe { ptr::write_volatile(tags.cast::<u16>().add(masked::<7>(lane as u64)), new) }
     }
 }
 
@@ -127,11 +181,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn slot(&self, service: &Service, slot: u32) -> BackendId {
+    fn slot(&self, slots: u32, table: u16, slot: u32) -> BackendId {
         // The mask is one bit wider than the largest table; the comparison after it is the bound.
         let slot = masked::<0x1_ffff>(slot as u64);
-        let table = service.table as u32;
-        if service.slots == slots::LARGE {
+        let table = table as u32;
+        if slots == slots::LARGE {
             element::<{ slots::LARGE_ELEMENT }>(LARGE_TABLES.get_ptr(table), slot)
         } else {
             element::<{ slots::SMALL_ELEMENT }>(TABLES.get_ptr(table), slot)
@@ -144,27 +198,84 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn timeouts(&self, id: BackendId) -> Timeouts {
+        match BACKENDS.get(id as u32) {
+            Some(backend) => backend.timeouts,
+            None => Timeouts { syn: 0, established: 0, fin: 0 },
+        }
+    }
+
+    #[inline(always)]
+    fn access(&self, origin: &Origin) -> u32 {
+        let key = Key { prefix_len: Origin::SERVICE_BITS + 32, data: *origin };
+        ACCESS.get(&key).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn limits(&self, service: u16) -> Option<Limits> {
+        LIMITS.get(service as u32).copied()
+    }
+
+    #[inline(always)]
+    fn due(&self, service: u16) -> Option<&Cell<u64>> {
+        let due = RATES.get_ptr_mut(service as u32)?;
+        // SAFETY: the element is there for as long as the map; it is read and written whole.
+        Some(unsafe { &*due.cast::<Cell<u64>>() })
+    }
+
+    #[inline(always)]
+    fn connections(&self, source: &Source) -> u32 {
+        // SAFETY: copied out at once.
+        unsafe { SOURCES.get(source).copied() }.unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn count_connection(&self, source: &Source, more: bool) {
+        match SOURCES.get_ptr_mut(source) {
+            // SAFETY: the element is not freed while the program runs; two CPUs that count at once may
+            // lose one, which the controller's sweep sets right.
+            Some(count) => unsafe {
+                let old = ptr::read_volatile(count);
+                ptr::write_volatile(count, if more { old.wrapping_add(1) } else { old.saturating_sub(1) });
+            },
+            None if more => {
+                // A full table forgets who was counted longest ago.
+                let _ = SOURCES.insert(source, &1, 0);
+            }
+            None => {}
+        }
+    }
+
+    #[inline(always)]
     fn nic(&self, index: u16) -> Option<Nic> {
         NICS.get(index as u32).copied()
     }
 
     #[inline(always)]
     fn shape(&self) -> Shape {
-        Shape { sets: global(&FLOW_SETS), seed: global(&FLOW_SEED) }
+        Shape { sets: global(&FLOW_SETS), half_sets: global(&HALF_OPEN_SETS), seed: global(&FLOW_SEED) }
     }
 
     #[inline(always)]
     fn tags(&self, set: u32) -> Option<[u64; 2]> {
-        let tags = FLOW_TAGS.get_ptr(set)?;
-        // SAFETY: the element is there for as long as the map; words are read whole.
-        Some(unsafe {
-            [ptr::read_volatile(&raw const (*tags).words[0]), ptr::read_volatile(&raw const (*tags).words[1])]
-        })
+        words(FLOW_TAGS.get_ptr(set)?)
     }
 
     #[inline(always)]
-    fn place(&self, set: u32, way: u32) -> Option<&Place> {
-        let flow = FLOWS.get_ptr(set.wrapping_mul(limits::WAYS as u32).wrapping_add(way))?;
+    fn half_tags(&self, set: u32) -> Option<[u64; 2]> {
+        words(HALF_TAGS.get_ptr(set)?)
+    }
+
+    #[inline(always)]
+    fn half(&self, number: u32) -> Option<&HalfPlace> {
+        let half = HALVES.get_ptr(number)?;
+        // SAFETY: as in `place`.
+        Some(unsafe { &*half.cast::<HalfPlace>() })
+    }
+
+    #[inline(always)]
+    fn place(&self, number: u32) -> Option<&Place> {
+        let flow = FLOWS.get_ptr(number)?;
         // SAFETY: the element is there for as long as the map, `Place` has the layout of `Flow`, and its
         // cells are read and written whole, as what is shared with other CPUs must be.
         Some(unsafe { &*flow.cast::<Place>() })
@@ -172,32 +283,22 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn swap_tag(&self, set: u32, way: u32, old: u16, new: u16) -> bool {
-        let (Some(tags), Some(guard)) =
-            (FLOW_TAGS.get_ptr_mut(set), FLOW_LOCKS.get_ptr_mut(set % limits::FLOW_LOCKS as u32))
-        else {
-            return false;
-        };
-        // SAFETY: both elements are there for as long as their maps; `way` is masked to the set; the lock
-        // keeps other CPUs from swapping the tags of this set.
-        unsafe {
-            let guard = &raw mut (*guard).lock;
-            let tag = tags.cast::<u16>().add((way & 7) as usize);
-            lock(guard);
-            let same = ptr::read_volatile(tag) == old;
-            if same {
-                ptr::write_volatile(tag, new);
-            }
-            unlock(guard);
-            same
-        }
+        swap(FLOW_TAGS.get_ptr_mut(set), set, way, old, new)
     }
 
     #[inline(always)]
     fn set_tag(&self, set: u32, way: u32, new: u16) {
-        if let Some(tags) = FLOW_TAGS.get_ptr_mut(set) {
-            // SAFETY: as in `swap_tag`; the caller has claimed the place, so nobody else writes its tag.
-            unsafe { ptr::write_volatile(tags.cast::<u16>().add((way & 7) as usize), new) }
-        }
+        put(FLOW_TAGS.get_ptr_mut(set), way, new);
+    }
+
+    #[inline(always)]
+    fn swap_half_tag(&self, set: u32, way: u32, old: u16, new: u16) -> bool {
+        swap(HALF_TAGS.get_ptr_mut(set), set, way, old, new)
+    }
+
+    #[inline(always)]
+    fn set_half_tag(&self, set: u32, lane: u32, new: u16) {
+        put(HALF_TAGS.get_ptr_mut(set), lane, new);
     }
 
     #[inline(always)]
@@ -214,8 +315,35 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn timeouts(&self) -> Timeouts {
-        Timeouts { syn: global(&SYN_TIMEOUT), established: global(&ESTABLISHED_TIMEOUT), fin: global(&FIN_TIMEOUT) }
+    fn jiffies(&self) -> u64 {
+        // SAFETY: takes nothing and touches nothing.
+        unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn patience(&self) -> u32 {
+        global(&PATIENCE)
+    }
+
+    #[inline(always)]
+    fn micros(&self) -> u32 {
+        // SAFETY: takes nothing and touches nothing.
+        (unsafe { bpf_ktime_get_ns() } / 1000) as u32
+    }
+
+    #[inline(always)]
+    fn pending(&self, index: u32) -> Option<&Pending> {
+        let pending = PENDING.get_ptr_mut(index % limits::PENDING as u32)?;
+        // SAFETY: the element is there for as long as the map, `Pending` is two numbers, read and written whole.
+        Some(unsafe { &*pending.cast::<Pending>() })
+    }
+
+    #[inline(always)]
+    fn took(&self, id: BackendId, micros: u32) {
+        if let Some(times) = TIMES.get_ptr_mut(id as u32) {
+            // SAFETY: the element is there for as long as the map; of two CPUs that note at once one may be lost.
+            unsafe { ptr::write_volatile(times, ptr::read_volatile(times).with(micros)) }
+        }
     }
 
     #[inline(always)]

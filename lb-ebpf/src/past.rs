@@ -3,95 +3,88 @@
 //!
 //! Such packets pass untouched, but a flow is noted, because a backend's packet that belongs to no
 //! flow is dropped: with the backend's own address as its source it would reset a living connection.
+//! They have to prove themselves as all flows do.
 
-use lb_common::{Endpoint, Flow, Mac, Reason, Side, state};
+use lb_common::{Reason, Side, kind, stage};
 
 use super::{
-    header,
+    decision::{Decision, ends},
+    enter::{birth_of, way_of},
+    half::Segment,
+    header::RST,
+    note::note,
     parse::Packet,
+    spot::{Peer, Spot, number_of},
     table::{Place, Tables},
-    track::{Peer, Spot, note, over},
+    track::{is_direct, over},
 };
 
 /// A packet from a backend's port that belongs to no flow.
 #[inline(always)]
-pub fn orphan<T: Tables>(packet: &Packet, spot: &Spot, tables: &T) -> Reason {
+pub fn orphan<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, tables: &T) -> Decision {
     if tables.is_local(packet.target.address) {
-        return Reason::ToGateway;
+        return ends(Reason::ToGateway);
     }
     if packet.opens() {
-        remember(packet.target, packet.source, state::DIRECT, spot, tables);
-        return Reason::Direct;
+        // A flow that is over gives way to a new connection on its ports.
+        if let Some(found) = spot.seek(tables, packet.target, Peer::backend(packet.source)) {
+            found.release(tables);
+        }
+        // Backends are believed: what the backend says next proves the flow.
+        let birth = birth_of(0, kind::DIRECT | kind::MIDLIFE, packet.length);
+        tables.begin(number_of(packet.target), number_of(packet.source), way_of(packet.from, segment.nic), birth);
+        return ends(Reason::Direct);
     }
-    Reason::OrphanReply
+    let is_late = packet.answers()
+        && packet.sound().is_ok()
+        && spot.shaking(tables, packet.target, Peer::Anybody).is_some_and(|shaking| shaking.has(stage::MOVED));
+    ends(if is_late { Reason::LateAnswer } else { Reason::OrphanReply })
 }
 
 /// A packet to a backend's port that no service sent there.
 #[inline(always)]
-pub fn past_us<T: Tables>(packet: &Packet, tables: &T) -> Reason {
+pub fn past_us<T: Tables>(packet: &Packet, segment: &Segment, tables: &T) -> Decision {
     let (client, backend) = (packet.source, packet.target);
+    let peer = Peer::backend(backend);
+    let direct = ends(Reason::Direct);
     let spot = Spot::of(tables.shape(), client);
-    let mut found = spot.seek(tables, client, Peer::Backend(backend.address, backend.port));
-    // A service's flow that is over gives way to a new connection on its ports.
-    if let Some(old) = &found
-        && packet.opens()
-        && old.place.state.get() & state::DIRECT == 0
-        && over(old.place, tables)
-    {
-        old.release(tables);
-        found = None;
-    }
-    match found {
-        // Where a service's flow has the same ports, its replies keep belonging to it.
-        Some(found) if found.place.state.get() & state::DIRECT != 0 => {
-            pass(found.place, packet, Side::Client, tables);
+    if let Some(found) = spot.seek(tables, client, peer) {
+        if !packet.opens() || !over(found.place, tables) {
+            // Where a service's flow has the same ports, its replies keep belonging to it.
+            if is_direct(found.place) {
+                pass(found.place, packet, Side::Client, tables);
+            }
+            return direct;
         }
-        Some(_) => {}
-        None if packet.flags & header::RST == 0 && !tables.is_local(client.address) => {
-            let spoke = if packet.opens() { 0 } else { state::CLIENT_SPOKE };
-            remember(client, backend, state::DIRECT | spoke, &spot, tables);
-        }
-        None => {}
+        // A flow that is over gives way to a new connection on its ports.
+        found.release(tables);
     }
-    Reason::Direct
+    if let Some(shaking) = spot.shaking(tables, client, peer) {
+        let is_ours = !shaking.is(kind::DIRECT);
+        if !shaking.is_over(tables) {
+            if is_ours || packet.sound().is_err() {
+                return direct;
+            }
+            let is_proof = packet.flags & RST == 0 && !packet.opens() && shaking.proves(segment.acknowledgment);
+            if !is_proof || tables.promote(number_of(client), shaking.number, packet.mark().0, 0) == 0 {
+                shaking.tally(packet, Side::Client);
+            }
+            return direct;
+        }
+        shaking.forget(tables);
+    }
+    if packet.founds() && packet.sound().is_ok() && !tables.is_local(client.address) {
+        let midlife = if packet.opens() { 0 } else { kind::MIDLIFE };
+        let birth = birth_of(0, kind::DIRECT | midlife, packet.length);
+        tables.begin(number_of(client), number_of(backend), way_of(packet.from, segment.nic), birth);
+    }
+    direct
 }
 
-/// Notes a packet of a direct flow; one that lies or is cut short says nothing. A SYN on a flow that is over
-/// begins anew: what it has shown is forgotten.
+/// Notes a packet of a direct flow; one that lies or is cut short says nothing.
 #[inline(always)]
 pub fn pass<T: Tables>(place: &Place, packet: &Packet, side: Side, tables: &T) {
-    if packet.sound().is_err() {
-        return;
-    }
-    if packet.opens() && over(place, tables) {
-        place.state.set(state::DIRECT);
-    }
-    note(place, packet, side, tables.now());
-}
-
-/// Notes a flow whose VIP is its backend.
-#[inline(always)]
-fn remember<T: Tables>(client: Endpoint, backend: Endpoint, state: u8, spot: &Spot, tables: &T) {
-    let now = tables.now();
-    let flow = Flow {
-        client: client.address,
-        client_port: client.port,
-        vip_port: backend.port,
-        vip: backend.address,
-        backend: backend.address,
-        backend_port: backend.port,
-        backend_id: 0,
-        protocol: client.protocol,
-        state,
-        nic: 0,
-        client_mac: Mac([0; 6]),
-        zero: [0; 2],
-        seen: now,
-        created: now,
-        packets: [0; 2],
-        bytes: [0; 2],
-    };
-    if spot.insert(tables, &flow).is_some() {
-        tables.count(Reason::FlowCreated);
+    if packet.sound().is_ok() {
+        note(place, packet.mark(), side, tables);
     }
 }

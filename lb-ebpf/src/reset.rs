@@ -4,21 +4,20 @@ use super::{
     checksum::{finish, sum},
     frame::Frame,
     header::{ACK, Double, Ethernet, FIN, Ipv4, L3, PLAIN_IPV4, Prefix4, RST, SYN, Tcp, Word},
-    parse::Packet,
 };
 
 /// Octets of a frame that is Ethernet, IPv4 and TCP and nothing else.
 const LENGTH: u16 = size_of::<Prefix4>() as u16;
 
 /// Answers with RST: to a packet with an acknowledgment, as if we were where it says; to any other,
-/// by acknowledging all of it.
+/// by acknowledging all of it. The packet's TCP header stands at `l4`, and its IP packet has `length` octets.
 #[inline(never)]
-pub fn reset<F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
+pub fn reset<F: Frame>(frame: &mut F, l4: u8, length: u16) -> Option<()> {
     // At most 14 + 60; the mask is for the verifier.
-    let tcp = *frame.view::<Tcp>((packet.l4 & 0x7f) as usize)?;
+    let tcp = *frame.view::<Tcp>((l4 & 0x7f) as usize)?;
     let header = (tcp.offset >> 4) as u32 * 4;
-    let ip_header = (packet.l4 as u32).wrapping_sub(L3 as u32);
-    let mut length = (packet.length as u32).wrapping_sub(ip_header).wrapping_sub(header);
+    let ip_header = (l4 as u32).wrapping_sub(L3 as u32);
+    let mut length = (length as u32).wrapping_sub(ip_header).wrapping_sub(header);
     for flag in [SYN, FIN] {
         if tcp.flags & flag != 0 {
             length = length.wrapping_add(1);
@@ -48,7 +47,7 @@ pub fn reset<F: Frame>(frame: &mut F, packet: &Packet) -> Option<()> {
     prefix.ip.checksum = finish(sum(octets));
 
     prefix.tcp = Tcp {
-        ports: super::header::Ports { source: packet.target.port, target: packet.source.port },
+        ports: super::header::Ports { source: tcp.ports.target, target: tcp.ports.source },
         sequence: if acknowledged { tcp.acknowledgment } else { Double([0; 4]) },
         acknowledgment: if acknowledged { Double([0; 4]) } else { Double(end.to_be_bytes()) },
         offset: 5 << 4,

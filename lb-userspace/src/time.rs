@@ -25,6 +25,13 @@ impl Now {
     pub fn after(self, time: Duration) -> Self {
         Self { at: self.at + time, wall: self.wall + time }
     }
+
+    /// An earlier moment, of which only the time of day is known; now, where that is later.
+    #[must_use]
+    pub fn before(self, wall: SystemTime) -> Self {
+        let passed = self.wall.duration_since(wall).unwrap_or_default();
+        self.at.checked_sub(passed).map_or(self, |at| Self { at, wall: self.wall - passed })
+    }
 }
 
 /// RFC 3339 in UTC, to the millisecond.
@@ -79,6 +86,14 @@ fn date(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_earlier_moment_is_never_later() {
+        let now = Now::read();
+        let second = Duration::from_secs(1);
+        assert_eq!(now.after(second).before(now.wall), now);
+        assert_eq!(now.before(now.wall + second), now);
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

@@ -30,7 +30,16 @@ fn endpoint(text: &str) -> Endpoint {
 
 fn backend(address: &str, flags: u16) -> Backend {
     let Endpoint { address, port, .. } = endpoint(address);
-    Backend { address, port, flags: flags | Backend::PRESENT, nic: 3, service: 7, hop: Mac([2; 6]), zero: [0; 2] }
+    Backend {
+        address,
+        port,
+        flags: flags | Backend::PRESENT,
+        nic: 3,
+        service: 7,
+        hop: Mac([2; 6]),
+        zero: [0; 2],
+        timeouts: lb_common::Timeouts { syn: 0, established: 0, fin: 0 },
+    }
 }
 
 fn pinned(space: &Space, name: &str) -> Map {
@@ -45,8 +54,8 @@ fn filtered(space: &Space, address: &str) -> u8 {
 
 /// One of each kind of step, in the order of a plan.
 fn plan() -> Vec<Step> {
-    let small = Service { id: 7, table: 7, slots: slots::SMALL };
-    let large = Service { id: 2047, table: 63, slots: slots::LARGE };
+    let small = Service { id: 7, table: 7, slots: slots::SMALL, flags: 0 };
+    let large = Service { id: 2047, table: 63, slots: slots::LARGE, flags: 0 };
     vec![
         Step::AddLocal("10.0.0.1".parse().unwrap()),
         Step::AddLocal("203.0.113.10".parse().unwrap()),
@@ -127,7 +136,7 @@ fn vips_and_filter_say_what_is_published() {
 
     // A restart counts anew who needs which bit, and mends what a crash left.
     let mut broken: HashMap<_, Address4, Vip> = pinned(&space, "VIPS").try_into().unwrap();
-    broken.insert(Address4([1, 2, 3, 4]), Vip { protocols: Vip::TCP }, 0).unwrap();
+    broken.insert(Address4([1, 2, 3, 4]), Vip { protocols: Vip::TCP, flags: 0 }, 0).unwrap();
     let mut datapath = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
     assert_eq!((octets(&space), vips.get(&Address4([1, 2, 3, 4]), 0).unwrap().protocols), (served, 0));
     // The address of a service that is gone stays a VIP while a flow through it lives.
@@ -159,6 +168,40 @@ fn vips_and_filter_say_what_is_published() {
     steps.for_each(|step| datapath.apply(&step).unwrap());
     sweep_until(&mut datapath, 0);
     assert_eq!(octets(&space), [0; 4]);
+}
+
+#[test]
+fn an_announced_vip_is_kept_over_everything_until_it_is_announced_no_more() {
+    let space = Space::enter();
+    veth("eth0", "peer0");
+    let mut datapath = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
+    let (vip, listen) = (Ipv4Addr::new(203, 0, 113, 10), endpoint("203.0.113.10:80"));
+    let service = Service { id: 7, table: 7, slots: slots::SMALL, flags: 0 };
+    assert!(datapath.apply(&Step::Announce(vip)).is_err(), "nothing is served on it");
+    let steps = [Step::PublishService(listen, service), Step::Announce(vip), Step::Announce(vip)];
+    steps.iter().for_each(|step| datapath.apply(step).unwrap());
+    let vips: HashMap<_, Address4, Vip> = pinned(&space, "VIPS").try_into().unwrap();
+    let there = || vips.get(&vip.into(), 0).ok().map(|vip| (vip.protocols, vip.flags));
+    assert_eq!(there(), Some((Vip::TCP, Vip::ANNOUNCED)));
+    // Withdrawn, served again, withdrawn, and another controller.
+    let turns = [Step::WithdrawService(listen), Step::PublishService(endpoint("203.0.113.10:81"), service)];
+    turns.iter().for_each(|step| datapath.apply(step).unwrap());
+    assert_eq!(there(), Some((Vip::TCP, Vip::ANNOUNCED)));
+    datapath.apply(&Step::WithdrawService(endpoint("203.0.113.10:81"))).unwrap();
+    assert!(datapath.flows().unwrap().quiet.is_empty(), "who read the service may still make its flow");
+    drop(datapath);
+    let mut datapath = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
+    assert_eq!(datapath.snapshot().unwrap().announced, [vip].into());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while datapath.flows().unwrap().quiet != [vip].into() {
+        assert!(Instant::now() < deadline, "sweeps never say that it is quiet");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(there(), Some((0, Vip::ANNOUNCED)), "its address is still on the gateway");
+    datapath.apply(&Step::Unannounce(vip)).unwrap();
+    datapath.apply(&Step::Unannounce(vip)).unwrap();
+    assert_eq!((datapath.flows().unwrap().quiet.len(), there()), (0, None));
+    datapath.apply(&Step::Unannounce(vip)).unwrap();
 }
 
 #[test]

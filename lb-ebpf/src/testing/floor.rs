@@ -9,10 +9,13 @@ use std::{
     vec::Vec,
 };
 
-use lb_common::{Address4, Backend, BackendId, Endpoint, Flow, Nic, Reason, Service, Traffic, slots};
+use lb_common::{
+    Address4, Backend, BackendId, Endpoint, Flow, Half, Limits, Nic, Origin, Reason, Service, Source, Timeouts, Times,
+    Traffic, Vip, octets, slots,
+};
 
 use super::packet::{NIC_A, NIC_B, dump, mac_of, mac_of_address};
-use crate::{forward::Verdict, table::Timeouts};
+use crate::forward::Verdict;
 
 /// What the maps hold.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +30,12 @@ pub struct World {
     pub nics: BTreeMap<u16, Nic>,
     /// The gateway's own addresses.
     pub locals: BTreeSet<Address4>,
+    /// VIPs that we announce.
+    pub announced: BTreeSet<Address4>,
+    /// What `allow` and `deny` say, by prefix: bits of the key that count, and the key.
+    pub access: BTreeMap<(u32, Origin), u32>,
+    /// Limits by service id.
+    pub limits: BTreeMap<u16, Limits>,
 }
 
 /// A packet's end as a case wants it.
@@ -51,8 +60,18 @@ pub enum Act {
     Change(World),
     /// So many flows are in the table.
     Flows(usize),
+    /// So many handshakes are in the half-open table.
+    Halves(usize),
+    /// What is in the live table now is what [`Unchanged`](Self::Unchanged) asks for.
+    Remember,
+    /// The live table is what it was, octet for octet.
+    Unchanged,
     /// The only flow in the table has shown these bits of state, and counted these packets and octets.
-    Shows(u8, [u32; 2], [u64; 2]),
+    Shows([u8; 2], [u32; 2], [u64; 2]),
+    /// A client's address has so many connections with a service.
+    Connections(Address4, u16, u32),
+    /// So many times were taken of a backend, and this is their sum in microseconds, give or take what the floor itself needs.
+    Times(BackendId, u32, u64),
     /// A backend's traffic is this: packets and octets from clients, and to them.
     Traffic(BackendId, [u64; 2], [u64; 2]),
 }
@@ -80,6 +99,12 @@ pub trait Floor {
     fn age(&mut self, jiffies: u32);
     /// The flows in the table.
     fn flows(&mut self) -> Vec<Flow>;
+    /// The handshakes in the half-open table.
+    fn halves(&mut self) -> Vec<Half>;
+    /// How many connections a client's address has with a service.
+    fn connections(&mut self, source: Source) -> u32;
+    /// How fast a backend answers.
+    fn times(&mut self, id: BackendId) -> Times;
     /// A backend's counters.
     fn traffic(&mut self, id: BackendId) -> Traffic;
 }
@@ -92,6 +117,9 @@ impl World {
     /// Its timeouts, at a HZ of 1000 wherever it runs.
     pub const TIMEOUTS: Timeouts = Timeouts { syn: 60_000, established: 7_800_000, fin: 30_000 };
 
+    /// Jiffies after which a repeated SYN goes to another backend.
+    pub const PATIENCE: u32 = 900;
+
     /// A gateway with two NICs, A towards the clients and B towards the backends, and no services.
     pub fn new() -> Self {
         let nic = |index: u16| Nic { ifindex: u32::from(index), mac: mac_of(index), zero: [0; 2] };
@@ -103,12 +131,29 @@ impl World {
         self.backends.values().map(|backend| Endpoint::tcp(backend.address, backend.port))
     }
 
+    /// The addresses of VIPs, with what is served there.
+    pub fn vips(&self) -> BTreeMap<Address4, Vip> {
+        let served = self.services.keys().map(|endpoint| (endpoint.address, Vip { protocols: Vip::TCP, flags: 0 }));
+        let mut vips: BTreeMap<_, _> = served.collect();
+        for vip in &self.announced {
+            vips.entry(*vip).or_insert(Vip { protocols: 0, flags: 0 }).flags |= Vip::ANNOUNCED;
+        }
+        vips
+    }
+
+    /// Sets flags of all endpoints of a service.
+    pub fn flag(&mut self, id: u16, flags: u32) {
+        for service in self.services.values_mut().filter(|service| service.id == id) {
+            service.flags |= flags;
+        }
+    }
+
     /// Adds a service on some VIPs whose slots go to these backends in turn. Backends get the next free ids.
     pub fn serve(&mut self, vips: &[&str], backends: &[&str]) -> Vec<BackendId> {
         let id = self.tables.len() as u16 + 1;
         let ids: Vec<BackendId> = backends.iter().map(|backend| self.add_backend(id, backend)).collect();
         for vip in vips {
-            self.services.insert(endpoint(vip), Service { id, table: id, slots: slots::SMALL });
+            self.services.insert(endpoint(vip), Service { id, table: id, slots: slots::SMALL, flags: 0 });
         }
         self.fill(id, &ids);
         ids
@@ -128,9 +173,10 @@ impl World {
     fn add_backend(&mut self, service: u16, at: &str) -> BackendId {
         let Endpoint { address, port, .. } = endpoint(at);
         let id = self.backends.len() as BackendId + 1;
-        let flags = Backend::PRESENT | Backend::REACHABLE;
+        let flags = Backend::PRESENT | Backend::REACHABLE | Backend::ELIGIBLE;
         let hop = mac_of_address(address);
-        self.backends.insert(id, Backend { address, port, flags, nic: NIC_B, service, hop, zero: [0; 2] });
+        let timeouts = Self::TIMEOUTS;
+        self.backends.insert(id, Backend { address, port, flags, nic: NIC_B, service, hop, zero: [0; 2], timeouts });
         id
     }
 }
@@ -183,6 +229,7 @@ impl Case {
 /// Plays a case; the text says at which act which expectation was not met.
 pub fn play(case: &Case, floor: &mut dyn Floor) -> Result<(), String> {
     floor.change(&case.world);
+    let mut remembered = Vec::new();
     for (number, act) in case.acts.iter().enumerate() {
         let at = format!("{}, act {}", case.name, number + 1);
         match act {
@@ -197,11 +244,36 @@ pub fn play(case: &Case, floor: &mut dyn Floor) -> Result<(), String> {
                     return Err(format!("{at}: {count} flows wanted, these are there: {flows:#?}"));
                 }
             }
+            Act::Halves(count) => {
+                let halves = floor.halves();
+                if halves.len() != *count {
+                    return Err(format!("{at}: {count} handshakes wanted, these are there: {halves:#?}"));
+                }
+            }
+            Act::Remember => remembered = floor.flows(),
+            Act::Unchanged => {
+                let flows = floor.flows();
+                if flows != remembered {
+                    return Err(format!("{at}: these flows wanted: {remembered:#?}, not {flows:#?}"));
+                }
+            }
+            Act::Connections(client, service, count) => {
+                let counted = floor.connections(Source { client: *client, service: *service, zero: [0; 2] });
+                if counted != *count {
+                    return Err(format!("{at}: {count} connections wanted, not {counted}"));
+                }
+            }
+            Act::Times(id, count, sum) => {
+                let times = floor.times(*id);
+                if times.count != *count || !(*sum..=*sum + u64::from(*count) * 500_000).contains(&times.sum) {
+                    return Err(format!("{at}: {count} times wanted that are {sum} µs together, not {times:?}"));
+                }
+            }
             Act::Shows(state, packets, bytes) => match floor.flows()[..] {
-                [flow] if (flow.state, flow.packets, flow.bytes) == (*state, *packets, *bytes) => {}
+                [flow] if (flow.state, flow.packets, flow.bytes.map(octets)) == (*state, *packets, *bytes) => {}
                 ref flows => {
                     return Err(format!(
-                        "{at}: state {state:#b}, {packets:?}, {bytes:?} wanted of one flow: {flows:#?}"
+                        "{at}: state {state:?}, {packets:?}, {bytes:?} wanted of one flow: {flows:#?}"
                     ));
                 }
             },

@@ -2,22 +2,24 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddrV4,
     time::{Duration, Instant},
 };
 
 use super::{
+    announce::Scene,
     controller::Controller,
     hold::{Hold, packets},
     rests::large_tables,
-    roster::{OUT, Team},
     surroundings::Way,
     wish::{Facts, Wish, wish},
 };
 use crate::{
     datapath::{Datapath, Step},
+    model::LiveFlows,
     observe::documents::Reloaded,
-    plan::{Printed, plan},
-    time::Now,
+    plan::{Printed, endpoint, plan},
+    time::{Now, spelt},
 };
 
 /// A step that failed.
@@ -43,10 +45,13 @@ impl<D: Datapath> Controller<D> {
         self.awaited = self.roster.wakes_at(now);
         self.watch_hold(now);
         self.sweep_when_due(now);
+        self.end_drains(now);
+        self.take_back(now);
         let is_due = self.is_due(now);
         if is_due {
             self.replan(now);
         }
+        self.post(now);
         self.look_around(is_due, now);
         self.answer_reloads(now);
         self.wakes_at(now)
@@ -54,7 +59,7 @@ impl<D: Datapath> Controller<D> {
 
     fn is_due(&self, now: Now) -> bool {
         let due = self.stale || self.trouble.is_some() || !self.published || !self.short.is_empty();
-        let due = due || self.rests.forget_at(&self.have).is_some_and(|at| at <= now.at);
+        let due = due || self.announcer.is_due(now) || self.rests.forget_at(&self.have).is_some_and(|at| at <= now.at);
         due && self.surroundings.is_some() && self.trouble.as_ref().is_none_or(|trouble| trouble.again <= now.at)
     }
 
@@ -63,16 +68,25 @@ impl<D: Datapath> Controller<D> {
         let hold = self.hold.is_some().then(|| now.at + LOOK);
         let short = (!self.short.is_empty()).then(|| now.at + LOOK);
         let rests = self.rests.forget_at(&self.have).map_or(self.rests.sweep_at(), |at| at.min(self.rests.sweep_at()));
+        let rests = self.rests.ends_at().map_or(rests, |at| at.min(rests));
         // Whatever cannot be done because of trouble is not due before it.
         let rests = Some(trouble.map_or(rests, |again| rests.max(again)));
-        [trouble, hold, short, rests, self.roster.wakes_at(now)].into_iter().flatten().min()
+        let idle = self.announcer.wakes_at().map(|at| trouble.map_or(at, |again| at.max(again)));
+        [trouble, hold, short, rests, idle, self.returns.wakes_at(), self.roster.wakes_at(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn replan(&mut self, now: Now) {
+        if let Some(model) = &self.model {
+            self.rests.heed(model, &self.have, now);
+        }
         let Some(wish) = self.wish(now) else { return };
         let steps = plan(&self.have, &wish.wanted);
         let before = large_tables(&self.have);
         let is_whole = self.apply(&steps, now);
+        self.announcer.note_change();
         self.note_short(&wish);
         self.note_astray();
         if is_whole {
@@ -80,6 +94,15 @@ impl<D: Datapath> Controller<D> {
             self.stale = false;
             self.published |= self.roster.waits_until(now).is_none();
         }
+    }
+
+    /// Posts what is to be done on the host after what the maps say now.
+    fn post(&mut self, now: Now) {
+        let (Some(model), Some(found)) = (&self.model, &self.surroundings) else { return };
+        let is_on = model.node.announce_vips;
+        let scene = Scene { is_on, have: &self.have, found, attached: self.datapath.attached() };
+        self.announcer.post(scene, now);
+        self.settled |= self.published && self.announcer.is_settled();
     }
 
     fn wish(&mut self, now: Now) -> Option<Wish> {
@@ -90,6 +113,9 @@ impl<D: Datapath> Controller<D> {
             attached: self.datapath.attached(),
             have: &self.have,
             rests: &self.rests,
+            verdicts: &self.verdicts,
+            hertz: self.datapath.hertz(),
+            announcer: &self.announcer,
         };
         Some(wish(&facts, &mut self.tables, now))
     }
@@ -133,9 +159,9 @@ impl<D: Datapath> Controller<D> {
         let (Some(model), Some(surroundings)) = (&self.model, &self.surroundings) else { return };
         let gone = surroundings.gone(self.datapath.attached());
         let gone = gone.iter().map(|nic| {
-            format!("{nic}: this NIC is gone, and the program with it; when it is back, restart this controller")
+            format!("{nic}: this NIC is gone, and the program with it; it is attached again as soon as it is back")
         });
-        let mut astray: BTreeSet<String> = gone.collect();
+        let mut astray: BTreeSet<String> = gone.chain(self.returns.refused()).collect();
         for (name, service) in &model.services {
             for backend in &service.backends {
                 if let Way::None(why) = surroundings.way(*backend.address.ip(), self.datapath.attached()) {
@@ -158,6 +184,7 @@ impl<D: Datapath> Controller<D> {
         match self.datapath.flows() {
             Ok(flows) => {
                 self.stale |= self.rests.swept(&flows, now);
+                self.announcer.swept(&flows.quiet);
                 self.sweep = Some((now.at, flows));
             }
             Err(error) => {
@@ -167,6 +194,24 @@ impl<D: Datapath> Controller<D> {
                     again: now.at + PAUSES.1,
                     pause: PAUSES.0,
                 });
+            }
+        }
+    }
+
+    /// Says what becomes of backends whose time to drain is over.
+    fn end_drains(&mut self, now: Now) {
+        for (id, drain) in self.rests.ended(now) {
+            let Some(backend) = self.have.backends.get(&id) else { continue };
+            let name = self.have.names.get(&backend.service).map_or("?", String::as_str);
+            let (address, time) = (SocketAddrV4::from(endpoint(backend)), spelt(drain.time));
+            match drain.then {
+                LiveFlows::Keep => {
+                    log::info!("{name}: backend {address} has drained for {time}: what flows it has left go on");
+                }
+                LiveFlows::Reset => {
+                    log::warn!("{name}: backend {address} has drained for {time}: what flows it has left are reset");
+                    self.stale = true;
+                }
             }
         }
     }
@@ -208,14 +253,14 @@ impl<D: Datapath> Controller<D> {
         }
         let is_held = |backend: &lb_common::Backend| {
             let name = self.have.names.get(&backend.service)?;
-            Some(held.contains(&(name.as_str().into(), crate::plan::endpoint(backend).into())))
+            Some(held.contains(&(name.as_str().into(), endpoint(backend).into())))
         };
         self.have.backends.iter().filter(|(_, backend)| is_held(backend) == Some(true)).map(|(id, _)| *id).collect()
     }
 
     /// Tells those who wait for a reload that it is in force, or why not.
     fn answer_reloads(&mut self, now: Now) {
-        let is_settled = !self.stale || self.trouble.is_some();
+        let is_settled = !self.stale && self.announcer.is_settled() || self.trouble.is_some();
         let (roster, file) = (&self.roster, &self.file);
         let mut waiting = std::mem::take(&mut self.waiting);
         let is_over = |until: Option<Instant>| until.is_none_or(|until| until <= now.at);
@@ -235,11 +280,12 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self.ground.iter().filter(|fault| fault.fatal).map(ToString::to_string).collect();
         faults.extend(self.trouble.iter().map(|trouble| trouble.text.clone()));
+        faults.extend(self.announcer.failed().map(str::to_owned));
         faults.extend(self.hold.iter().map(|_| ALL_SILENT.to_owned()));
         faults.extend(self.unseen.iter().chain(&self.short).chain(&self.astray).cloned());
         let services = self.model.iter().flat_map(|model| model.services.keys());
-        let out = services.filter(|name| self.roster.team(name).is_some_and(Team::is_out));
-        faults.extend(out.map(|name| format!("{name}: {OUT}")));
+        let out = services.filter_map(|name| Some((name, self.roster.team(name)?.outage()?)));
+        faults.extend(out.map(|(name, what)| format!("{name}: {what}")));
         faults
     }
 }

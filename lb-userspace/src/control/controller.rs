@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -14,11 +15,14 @@ use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
-    Event,
+    Event, Posting,
+    announce::Announcer,
     apply::Trouble,
+    drains::Drained,
     hold::Hold,
     journal::{Journal, Note},
     rests::Rests,
+    returns::Returns,
     roster,
     roster::Roster,
     scene::Scene,
@@ -32,6 +36,7 @@ use crate::{
     model::{Http, Model, Node},
     net::GroundFault,
     observe::documents::Reloaded,
+    plan::{Verdicts, verdicts},
     time::Now,
 };
 
@@ -72,7 +77,10 @@ pub struct Controller<D> {
     pub(super) roster: Roster,
     pub(super) surroundings: Option<Surroundings>,
     pub(super) tables: Tables,
+    /// Who may connect, by service: made once for each model.
+    pub(super) verdicts: BTreeMap<Arc<str>, Arc<Verdicts>>,
     pub(super) rests: Rests,
+    pub(super) announcer: Announcer,
     pub(super) hold: Option<Hold>,
     pub(super) trouble: Option<Trouble>,
     pub(super) file: FileState,
@@ -83,6 +91,7 @@ pub struct Controller<D> {
     pub(super) http: Option<Result<SocketAddr, String>>,
     pub(super) short: Vec<String>,
     pub(super) astray: BTreeSet<String>,
+    pub(super) returns: Returns,
     pub(super) started: SystemTime,
     pub(super) sweep: Option<(Instant, FlowCounts)>,
     pub(super) waiting: Vec<Waiting>,
@@ -92,6 +101,8 @@ pub struct Controller<D> {
     pub(super) stale: bool,
     /// Whether a plan was done whole with all services served.
     pub(super) published: bool,
+    /// Whether the VIPs of the first tables were put on the gateway, or could not be.
+    pub(super) settled: bool,
     pub(super) journal: Journal,
     pub(super) scene: Scene,
     pub(super) tally: Tally,
@@ -137,7 +148,9 @@ impl<D: Datapath> Controller<D> {
             roster: Roster::default(),
             surroundings: None,
             tables: Tables::default(),
+            verdicts: BTreeMap::new(),
             rests: Rests::new(now),
+            announcer: Announcer::new(now),
             hold: None,
             trouble: None,
             file: FileState::default(),
@@ -146,12 +159,14 @@ impl<D: Datapath> Controller<D> {
             http: None,
             short: Vec::new(),
             astray: BTreeSet::new(),
+            returns: Returns::default(),
             started: now.wall,
             sweep: None,
             waiting: Vec::new(),
             awaited: None,
             stale: true,
             published: false,
+            settled: false,
             journal: Journal::new(),
             scene: Scene::default(),
             tally: Tally::default(),
@@ -189,7 +204,13 @@ impl<D: Datapath> Controller<D> {
 
     /// Whether the first tables are published and nothing of this host stands in the way.
     pub fn is_ready(&self) -> bool {
-        self.published && self.ground.iter().all(|fault| !fault.fatal)
+        let has_nics = self.gone().len() < self.datapath.attached().len();
+        has_nics && self.published && self.settled && self.ground.iter().all(|fault| !fault.fatal)
+    }
+
+    /// The NICs that vanished.
+    pub(super) fn gone(&self) -> Vec<&str> {
+        self.surroundings.as_ref().map_or(Vec::new(), |found| found.gone(self.datapath.attached()))
     }
 
     /// Takes in one event. What follows from it is done by the next [`turn`](Self::turn).
@@ -211,6 +232,7 @@ impl<D: Datapath> Controller<D> {
             }
             Event::Surroundings(Ok(found)) => {
                 self.stale |= self.surroundings.as_ref() != Some(&found);
+                self.announcer.note_change();
                 self.surroundings = Some(found);
                 self.unseen = None;
             }
@@ -218,11 +240,9 @@ impl<D: Datapath> Controller<D> {
                 log::error!("cannot read routes and addresses: {error}; what was known stays");
                 self.unseen = Some(format!("cannot read routes and addresses: {error}"));
                 // The packet path is served by what the maps say; a first plan must not wait for ever.
-                self.surroundings.get_or_insert_with(|| Surroundings {
-                    locals: self.have.locals.clone(),
-                    ..Surroundings::default()
-                });
+                self.surroundings.get_or_insert_with(|| Surroundings::unknown(&self.have.locals));
             }
+            Event::Posted(number, result) => self.announcer.answer(number, result, now),
             Event::Ground(faults) => {
                 for fault in faults.iter().filter(|fault| !self.ground.contains(fault)) {
                     log::log!(if fault.fatal { Level::Error } else { Level::Warn }, "{fault}");
@@ -291,6 +311,8 @@ impl<D: Datapath> Controller<D> {
         log::set_max_level(model.log_level.unwrap_or(LevelFilter::Info));
         let adopted = self.adopted.take();
         self.roster.follow(&model, adopted.as_ref(), now);
+        let judged = model.services.iter().map(|(name, service)| (name.as_str().into(), &service.access));
+        self.verdicts = judged.map(|(name, access)| (name, verdicts(access).into())).collect();
         let targets = roster::targets(&model);
         let probed = self.model.as_ref().map(roster::targets);
         if probed.as_ref() != Some(&targets) {
@@ -313,6 +335,27 @@ impl<D: Datapath> Controller<D> {
     /// What to probe, if that changed.
     pub fn take_targets(&mut self) -> Option<BTreeMap<Key, Target>> {
         self.targets.take()
+    }
+
+    /// Takes in what an earlier controller knew of backends that drain. Only before the first turn.
+    pub fn recall(&mut self, drains: Vec<Drained>) {
+        self.rests.recall(drains);
+    }
+
+    /// Brings what a later controller shall know of backends that drain up to date, and says whether it changed.
+    pub fn update_drains(&self, known: &mut Vec<Drained>) -> bool {
+        let Some(drains) = self.rests.drained(&self.have).filter(|drains| drains != known) else { return false };
+        *known = drains;
+        true
+    }
+
+    /// Brings what is to be done on the host up to date, and says whether it changed.
+    pub fn update_posting(&self, known: &mut Posting) -> bool {
+        let changed = known != self.announcer.posting();
+        if changed {
+            known.clone_from(self.announcer.posting());
+        }
+        changed
     }
 
     /// Brings the set of addresses whose next hops matter up to date, and says whether it changed.

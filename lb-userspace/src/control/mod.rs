@@ -25,24 +25,32 @@ use crate::{
     time::Now,
 };
 
+mod announce;
 mod apply;
 mod compare;
 mod controller;
+pub mod drains;
 pub mod follow;
+pub mod herald;
 mod hold;
 pub mod journal;
 mod needs;
 mod report;
 mod rests;
+mod returns;
 mod roster;
 mod scene;
 pub mod surroundings;
 pub mod tally;
+mod terms;
 mod wish;
 
+pub use announce::{Errand, Posting, Seat};
 pub use controller::{Controller, Load, Settings};
+pub use drains::Drained;
+pub use herald::Host;
 pub use journal::Following;
-pub use surroundings::{Network, Surroundings};
+pub use surroundings::{Network, Running, Surroundings};
 pub use tally::Measures;
 
 /// All that can happen.
@@ -56,6 +64,8 @@ pub enum Event {
     Probed(Probed),
     /// Addresses, routes or neighbours changed; or cannot be read, and why.
     Surroundings(Result<Surroundings, String>),
+    /// What came of the posting of this number.
+    Posted(u64, Result<(), String>),
     /// What of this host stands in the way of serving.
     Ground(Vec<GroundFault>),
     /// Someone wants to know.
@@ -110,6 +120,10 @@ pub struct Channels {
     pub targets: watch::Sender<BTreeMap<Key, Target>>,
     /// Whose next hops to watch.
     pub addresses: watch::Sender<BTreeSet<Ipv4Addr>>,
+    /// Which backends drain, for the controller after us.
+    pub drains: watch::Sender<Vec<Drained>>,
+    /// What to do with the host's addresses.
+    pub postings: watch::Sender<Posting>,
 }
 
 /// Events taken in at one time: ten thousand probes that answer at once become a few plans.
@@ -129,6 +143,8 @@ pub async fn serve<D: Datapath>(
             channels.targets.send_replace(targets);
         }
         channels.addresses.send_if_modified(|known| controller.update_addresses(known));
+        channels.drains.send_if_modified(|known| controller.update_drains(known));
+        channels.postings.send_if_modified(|known| controller.update_posting(known));
         if controller.is_ready()
             && let Some(on_ready) = on_ready.take()
         {

@@ -9,12 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    apply::ALL_SILENT,
-    controller::Controller,
-    journal::Note,
-    roster::{OUT, Team},
-};
+use super::{apply::ALL_SILENT, controller::Controller, journal::Note, roster::Team};
 use crate::{datapath::Datapath, plan::endpoint, time::Now};
 
 /// What a state is of.
@@ -95,7 +90,7 @@ impl<D: Datapath> Controller<D> {
         let mut of_file = BTreeSet::new();
         for (name, service) in self.model.iter().flat_map(|model| &model.services) {
             let name: Arc<str> = name.as_str().into();
-            let is_out = self.roster.team(&name).is_some_and(Team::is_out);
+            let is_out = self.roster.team(&name).and_then(Team::outage).is_some();
             words.insert(Subject::Service(name.clone()), if is_out { "out" } else { "serving" });
             for backend in &service.backends {
                 of_file.insert((name.clone(), backend.address));
@@ -161,7 +156,7 @@ impl<D: Datapath> Controller<D> {
             Subject::Ready => note("ready", self.unready().unwrap_or_else(|| "packets are balanced".to_owned())),
             Subject::Service(name) => {
                 let reason = match to {
-                    Some("out") => OUT,
+                    Some("out") => self.roster.team(name).and_then(Team::outage).unwrap_or("no backend is up"),
                     Some(_) if from.is_some() => "a backend is up again",
                     Some(_) => "new in the file",
                     None => "no longer in the file",

@@ -7,11 +7,14 @@ use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, DevMap, HashMap, MapData, PerCpuArray, PerCpuValues},
+    maps::{Array, DevMap, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, lpm_trie::Key},
     programs::{TestRun as _, TestRunOptions, Xdp},
     util::nr_cpus,
 };
-use lb_common::{Backend, BackendId, Endpoint, Flow, Nic, Reason, Service, Tags, Traffic, Vip, limits, slots};
+use lb_common::{
+    Backend, BackendId, Endpoint, Flow, Half, Limits, Nic, Origin, Reason, Service, Source, Tags, Times, Traffic, Vip,
+    limits, slots,
+};
 use lb_ebpf::{
     forward::Verdict,
     testing::{Floor, NIC_A, NIC_B, World},
@@ -48,15 +51,16 @@ impl Machine {
         // SAFETY: reads one structure.
         unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all) };
         let sets = limits::flow_sets(max_flows);
-        let timeouts = World::TIMEOUTS;
+        let half_sets = limits::half_sets(sets);
         let mut object = EbpfLoader::new()
             .map_max_entries("FLOWS", sets * limits::WAYS as u32)
             .map_max_entries("FLOW_TAGS", sets)
             .override_global("FLOW_SETS", &sets, true)
             .override_global("FLOW_SEED", &World::SEED, true)
-            .override_global("SYN_TIMEOUT", &timeouts.syn, true)
-            .override_global("ESTABLISHED_TIMEOUT", &timeouts.established, true)
-            .override_global("FIN_TIMEOUT", &timeouts.fin, true)
+            .map_max_entries("HALVES", half_sets * limits::HALF_WAYS as u32)
+            .map_max_entries("HALF_TAGS", half_sets)
+            .override_global("HALF_OPEN_SETS", &half_sets, true)
+            .override_global("PATIENCE", &World::PATIENCE, true)
             .load(OBJECT)
             .expect("the kernel makes the maps; this test needs root (sudo -E)");
         let program: &mut Xdp = object.program_mut("tidegate").unwrap().try_into().unwrap();
@@ -78,6 +82,8 @@ impl Machine {
             Map::PerCpuArray(data) => Map::PerCpuArray(again(data)),
             Map::HashMap(data) => Map::HashMap(again(data)),
             Map::DevMap(data) => Map::DevMap(again(data)),
+            Map::LpmTrie(data) => Map::LpmTrie(again(data)),
+            Map::LruHashMap(data) => Map::LruHashMap(again(data)),
             _ => panic!("{name} is of a kind that cases do not touch"),
         }
     }
@@ -110,6 +116,15 @@ impl Machine {
         for set in 0..self.sets {
             tags.set(set, Tags { words: [0; 2] }, 0).unwrap();
         }
+        let mut tags = self.array::<Tags>("HALF_TAGS");
+        for set in 0..limits::half_sets(self.sets) {
+            tags.set(set, Tags { words: [0; 2] }, 0).unwrap();
+        }
+        self.hold::<Source, u32>("SOURCES", []);
+        for id in 0..64 {
+            self.array::<u64>("RATES").set(id, 0, 0).unwrap();
+            self.array::<Times>("TIMES").set(id, Times { average: 0, count: 0, sum: 0 }, 0).unwrap();
+        }
         let mut traffic: PerCpuArray<_, Traffic> = self.map("TRAFFIC").try_into().unwrap();
         let zero = vec![Traffic { packets: [0; 2], bytes: [0; 2] }; nr_cpus().unwrap()];
         for id in 0..64 {
@@ -131,6 +146,20 @@ impl Machine {
         }
     }
 
+    fn shaking(&self) -> Vec<(u32, Half)> {
+        let (tags, halves) = (self.array::<Tags>("HALF_TAGS"), self.array::<Half>("HALVES"));
+        let mut taken = Vec::new();
+        for set in 0..limits::half_sets(self.sets) {
+            let lanes: [u16; limits::WAYS] = bytemuck::cast(tags.get(&set, 0).unwrap().words);
+            for (place, tag) in (set * limits::HALF_WAYS as u32..).zip(lanes).take(limits::HALF_WAYS) {
+                if tag > 1 {
+                    taken.push((place, halves.get(&place, 0).unwrap()));
+                }
+            }
+        }
+        taken
+    }
+
     fn taken(&self) -> Vec<(u32, Flow)> {
         let (tags, flows) = (self.array::<Tags>("FLOW_TAGS"), self.array::<Flow>("FLOWS"));
         let mut taken = Vec::new();
@@ -150,15 +179,28 @@ impl Floor for Machine {
     fn change(&mut self, world: &World) {
         self.world = world.clone();
         self.hold::<Endpoint, Service>("SERVICES", world.services.clone());
-        let vips = world.services.keys().map(|vip| (vip.address, Vip { protocols: Vip::TCP }));
-        self.hold("VIPS", vips);
+        self.hold::<_, Vip>("VIPS", world.vips());
+        let mut access: LpmTrie<_, Origin, u32> = self.map("ACCESS").try_into().unwrap();
+        let old: Vec<Key<Origin>> = access.keys().map(Result::unwrap).collect();
+        for key in old {
+            access.remove(&key).unwrap();
+        }
+        for ((bits, origin), verdict) in &world.access {
+            access.insert(&Key::new(*bits, *origin), verdict, 0).unwrap();
+        }
+        let none: Limits = bytemuck::Zeroable::zeroed();
+        for id in 0..64 {
+            let limits = world.limits.get(&id).copied().unwrap_or(none);
+            self.array::<Limits>("LIMITS").set(u32::from(id), limits, 0).unwrap();
+        }
         self.hold("ENDPOINTS", world.endpoints().map(|endpoint| (endpoint, 1_u32)));
         self.hold("LOCALS", world.locals.iter().map(|local| (*local, 1_u32)));
         let filter: [u8; limits::FILTER] = world.filter().try_into().unwrap();
         self.array("FILTER").set(0, Plain(filter), 0).unwrap();
         let mut backends = self.array::<Backend>("BACKENDS");
         for id in 0..64 {
-            let backend = world.backends.get(&id).copied().unwrap_or(bytemuck::Zeroable::zeroed());
+            let none = Backend { timeouts: World::TIMEOUTS, ..bytemuck::Zeroable::zeroed() };
+            let backend = world.backends.get(&id).copied().unwrap_or(none);
             backends.set(u32::from(id), backend, 0).unwrap();
         }
         let mut tables = self.array::<Plain<[BackendId; slots::SMALL_ELEMENT]>>("TABLES");
@@ -213,10 +255,41 @@ impl Floor for Machine {
             flow.seen = flow.seen.wrapping_sub(jiffies);
             flows.set(place, flow, 0).unwrap();
         }
+        let mut halves = self.array::<Half>("HALVES");
+        for (place, mut half) in self.shaking() {
+            half.created = half.created.wrapping_sub(jiffies);
+            half.attempt = half.attempt.wrapping_sub(jiffies);
+            half.micros = half.micros.wrapping_sub(jiffies.wrapping_mul(1000));
+            halves.set(place, half, 0).unwrap();
+        }
+        let mut pending = self.array::<Plain<[u32; 2]>>("PENDING");
+        for place in 0..limits::PENDING as u32 {
+            let Plain([key, micros]) = pending.get(&place, 0).unwrap();
+            if key != 0 {
+                pending.set(place, Plain([key, micros.wrapping_sub(jiffies.wrapping_mul(1000))]), 0).unwrap();
+            }
+        }
+        let mut rates = self.array::<u64>("RATES");
+        for id in 0..64 {
+            let due = rates.get(&id, 0).unwrap();
+            rates.set(id, due.saturating_sub(u64::from(jiffies) << 20), 0).unwrap();
+        }
     }
 
     fn flows(&mut self) -> Vec<Flow> {
         self.taken().into_iter().map(|(_, flow)| flow).collect()
+    }
+
+    fn halves(&mut self) -> Vec<Half> {
+        self.shaking().into_iter().map(|(_, half)| half).collect()
+    }
+
+    fn connections(&mut self, source: Source) -> u32 {
+        self.hash::<Source, u32>("SOURCES").get(&source, 0).unwrap_or(0)
+    }
+
+    fn times(&mut self, id: BackendId) -> Times {
+        self.array::<Times>("TIMES").get(&u32::from(id), 0).unwrap()
     }
 
     fn traffic(&mut self, id: BackendId) -> Traffic {

@@ -2,28 +2,17 @@
 
 use anyhow::{Context as _, Result};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use lb_common::Timeouts;
 use nix::time::{ClockId, clock_getres};
 
-/// Idle times after which a flow is over (DESIGN.md 1.2), in jiffies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Timeouts {
-    /// While either side has not spoken.
-    pub(super) syn: u32,
-    /// Once both have (RFC 5382: two hours and four minutes at least).
-    pub(super) established: u32,
-    /// After both sent FIN.
-    pub(super) fin: u32,
-}
-
-impl Timeouts {
-    pub(super) fn new() -> Result<Self> {
-        let hertz = hertz()?;
-        Ok(Self { syn: 60 * hertz, established: 130 * 60 * hertz, fin: 30 * hertz })
-    }
+/// The idle times of a service that says nothing of them (DESIGN.md 1.2), in jiffies.
+pub(super) fn timeouts(hertz: u32) -> Timeouts {
+    // RFC 5382: two hours and four minutes at least.
+    Timeouts { syn: 60 * hertz, established: 130 * 60 * hertz, fin: 30 * hertz }
 }
 
 /// Jiffies a second. The coarse clocks tick once a jiffy, and their resolution says so.
-fn hertz() -> Result<u32> {
+pub(super) fn hertz() -> Result<u32> {
     let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).context("cannot ask for the resolution of the clock")?;
     u32::try_from((1_000_000_000 + tick.tv_nsec() / 2).checked_div(tick.tv_nsec()).unwrap_or_default())
         .ok()

@@ -17,18 +17,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::maps::MapData;
-use lb_common::{Address4, Flow, Tags, limits, state};
+use lb_common::{Address4, Flow, Tags, Timeouts, ended, idle, kind, limits};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::clock::Timeouts;
 use crate::datapath::FlowCounts;
 
-/// Jiffies by which a flow may seem to have spoken in the future: CPUs read their own clock.
-const SKEW: u32 = 10_000;
 /// The tag of a place that the packet path is writing.
 const CLAIMED: u16 = 1;
-/// Both sides have finished.
-const ENDED: u8 = state::CLIENT_FIN | state::BACKEND_FIN;
 /// Tags in one word of [`Tags`].
 const TAGS_A_WORD: usize = 4;
 
@@ -55,7 +50,7 @@ impl Flows {
     pub(super) fn sweep(
         &self,
         now: u32,
-        timeouts: &Timeouts,
+        timeouts: &[Timeouts],
         leaving: &BTreeMap<Address4, Instant>,
     ) -> (FlowCounts, BTreeSet<Address4>) {
         let mut named = BTreeSet::new();
@@ -85,21 +80,19 @@ impl Flows {
         place: usize,
         tag: u16,
         now: u32,
-        timeouts: &Timeouts,
+        timeouts: &[Timeouts],
         counts: &mut FlowCounts,
         by_backend: &mut [u64],
     ) -> bool {
-        let (bits, seen, id) = self.flow(place);
-        let age = age(now, seen);
-        if age > idle_time(bits, timeouts) {
+        let (kind, state, seen, id) = self.flow(place);
+        if timeouts.get(usize::from(id)).is_none_or(|timeouts| idle(now, seen) > timeouts.of(state)) {
             self.free(place, tag);
             return false;
         }
-        if !lives(bits) {
+        if kind & kind::DIRECT != 0 || ended(state) {
             return false;
         }
         counts.live += 1;
-        counts.half_open += u64::from(bits & state::CLIENT_SPOKE == 0);
         if let Some(flows) = by_backend.get_mut(usize::from(id)) {
             *flows += 1;
         }
@@ -129,14 +122,15 @@ impl Flows {
         unsafe { slice::from_raw_parts(self.tags.start.cast().as_ptr(), words) }
     }
 
-    /// State, last jiffies and backend of the flow at a place.
-    fn flow(&self, place: usize) -> (u8, u32, u16) {
+    /// Kind, state, last jiffies and backend of the flow at a place.
+    fn flow(&self, place: usize) -> (u8, [u8; 2], u32, u16) {
         debug_assert!(place < self.sets * limits::WAYS, "a place of the table");
         // SAFETY: every tag has its flow in the mapping, which holds as many flows as tags. The kernel
         // writes at the same time, so each field is read once, as volatile, and any value is valid.
         unsafe {
             let flow = self.flows.start.cast::<Flow>().as_ptr().add(place);
             (
+                ptr::read_volatile(&raw const (*flow).kind),
                 ptr::read_volatile(&raw const (*flow).state),
                 ptr::read_volatile(&raw const (*flow).seen),
                 ptr::read_volatile(&raw const (*flow).backend_id),
@@ -148,28 +142,6 @@ impl Flows {
 /// Flows that a table of so many sets is made for; the inverse of [`limits::flow_sets`].
 pub(super) fn room(sets: u64) -> u64 {
     sets * limits::WAYS as u64 * 6 / 7
-}
-
-/// Jiffies since `seen`, in arithmetic that wraps.
-fn age(now: u32, seen: u32) -> u32 {
-    let age = now.wrapping_sub(seen);
-    if age > u32::MAX - SKEW { 0 } else { age }
-}
-
-/// How long a flow with these bits of [`state`] may be idle, as the packet path has it.
-fn idle_time(bits: u8, timeouts: &Timeouts) -> u32 {
-    if bits & state::RESET != 0 || bits & ENDED == ENDED {
-        timeouts.fin
-    } else if bits & state::CLIENT_SPOKE != 0 && bits & (state::BACKEND_SPOKE | state::DIRECT) != 0 {
-        timeouts.established
-    } else {
-        timeouts.syn
-    }
-}
-
-/// Whether a flow with these bits counts: it goes through a service and has not ended.
-fn lives(bits: u8) -> bool {
-    bits & (state::DIRECT | state::RESET) == 0 && bits & ENDED != ENDED
 }
 
 /// A map's memory.
@@ -203,26 +175,6 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TIMEOUTS: Timeouts = Timeouts { syn: 60, established: 7800, fin: 30 };
-
-    #[test]
-    fn a_flow_may_be_idle_as_long_as_its_state_says() {
-        let both = state::CLIENT_SPOKE | state::BACKEND_SPOKE;
-        let idle = |bits| idle_time(bits, &TIMEOUTS);
-        assert_eq!([idle(0), idle(state::CLIENT_SPOKE), idle(state::BACKEND_SPOKE)], [60; 3]);
-        assert_eq!([idle(both), idle(both | state::CLIENT_FIN)], [7800; 2], "half-closed counts as established");
-        assert_eq!([idle(both | ENDED), idle(state::RESET)], [30; 2]);
-        assert_eq!([idle(state::DIRECT), idle(state::DIRECT | state::CLIENT_SPOKE)], [60, 7800]);
-        assert!(lives(0) && lives(both | state::CLIENT_FIN));
-        assert!(!lives(both | ENDED) && !lives(both | state::RESET) && !lives(both | state::DIRECT));
-    }
-
-    #[test]
-    fn ages_wrap_and_the_near_future_is_now() {
-        assert_eq!((age(5, u32::MAX - 4), age(100, 100 + SKEW), age(0, 0)), (10, 0, 0));
-        assert!(age(100, 101 + SKEW + 1) > u32::MAX / 2);
-    }
 
     #[test]
     fn room_is_the_inverse_of_sets() {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, programs::ProgramError};
 use lb_common::{LAYOUT, Settings, limits};
 
-use super::{OpenError, clock::Timeouts, driver, pins, program};
+use super::{OpenError, driver, pins, program};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tidegate-ebpf"));
 
@@ -23,7 +23,7 @@ pub(super) fn settings(max_flows: u32) -> Result<Settings> {
 }
 
 /// Loads both programs on the maps in `layout`; those that are not there are made and pinned there.
-pub(super) fn load(layout: &Path, settings: &Settings, timeouts: &Timeouts) -> Result<Ebpf> {
+pub(super) fn load(layout: &Path, settings: &Settings, hertz: u32) -> Result<Ebpf> {
     if !layout.is_dir() {
         fs::create_dir(layout).with_context(|| format!("cannot make {}", layout.display()))?;
     }
@@ -31,16 +31,17 @@ pub(super) fn load(layout: &Path, settings: &Settings, timeouts: &Timeouts) -> R
     let mut loader = EbpfLoader::new();
     for spec in &specs {
         loader.map_pin_path(spec.name, layout.join(spec.name));
-        if matches!(spec.name, "FLOWS" | "FLOW_TAGS") {
+        if matches!(spec.name, "FLOWS" | "FLOW_TAGS" | "HALVES" | "HALF_TAGS") {
             loader.map_max_entries(spec.name, spec.entries as u32);
         }
     }
+    let half_sets = limits::half_sets(settings.flow_sets);
+    let patience = hertz * 9 / 10;
     loader
         .override_global("FLOW_SETS", &settings.flow_sets, true)
         .override_global("FLOW_SEED", &settings.flow_seed, true)
-        .override_global("SYN_TIMEOUT", &timeouts.syn, true)
-        .override_global("ESTABLISHED_TIMEOUT", &timeouts.established, true)
-        .override_global("FIN_TIMEOUT", &timeouts.fin, true);
+        .override_global("HALF_OPEN_SETS", &half_sets, true)
+        .override_global("PATIENCE", &patience, true);
     let mut object = loader.load(OBJECT).context("cannot make the maps")?;
     // The object is asked too: what it made must be what later versions will compare with.
     pins::compare(layout, settings.flow_sets).context("the BPF object's maps are not those of this version")?;

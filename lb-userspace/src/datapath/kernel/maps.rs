@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, time::Instant};
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, xdp::DevMap},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, xdp::DevMap},
     util::nr_cpus,
 };
 use lb_common::{
-    Address4, Backend, BackendId, Endpoint, Nic, Reason, Service, ServiceName, Settings, Traffic, Vip, limits, slots,
+    Address4, Backend, BackendId, Endpoint, Limits, Nic, Origin, Reason, Service, ServiceName, Settings, Timeouts,
+    Traffic, Vip, limits, slots,
 };
 
 use super::{filter::Filter, flows::Flows};
@@ -36,6 +37,9 @@ pub(super) struct Maps {
     reasons: PerCpuArray<MapData, [u64; limits::REASONS]>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) flows: Flows,
+    pub(super) access: LpmTrie<MapData, Origin, u32>,
+    limits: Array<MapData, Limits>,
+    rates: Array<MapData, u64>,
     cpus: usize,
 }
 
@@ -59,8 +63,22 @@ impl Maps {
             reasons: typed(object, "REASONS")?,
             settings: typed(object, "SETTINGS")?,
             flows: Flows::map(&data(object, "FLOWS")?, &data(object, "FLOW_TAGS")?, flow_sets)?,
+            access: typed(object, "ACCESS")?,
+            limits: typed(object, "LIMITS")?,
+            rates: typed(object, "RATES")?,
             cpus: nr_cpus().map_err(|(_, error)| error).context("cannot tell the number of CPUs")?,
         })
+    }
+
+    /// The timeouts of flows that no service has.
+    pub(super) fn default_timeouts(&mut self, timeouts: Timeouts) -> Result<()> {
+        let nobody = Backend { timeouts, ..bytemuck::Zeroable::zeroed() };
+        Ok(self.backends.set(0, nobody, 0)?)
+    }
+
+    /// When the flows of each backend are over, by its id.
+    pub(super) fn timeouts(&self) -> Result<Vec<Timeouts>> {
+        (0..limits::BACKENDS as u32).map(|id| Ok(self.backends.get(&id, 0)?.timeouts)).collect()
     }
 
     pub(super) fn backend(&self, id: BackendId) -> Result<Option<Backend>> {
@@ -82,6 +100,17 @@ impl Maps {
 
     pub(super) fn retire_backend(&mut self, id: BackendId) -> Result<()> {
         Ok(self.backends.set(id.into(), <Backend as bytemuck::Zeroable>::zeroed(), 0)?)
+    }
+
+    /// A service's limits; all zero for none.
+    pub(super) fn limits(&self, id: ServiceId) -> Result<Limits> {
+        Ok(self.limits.get(&id.into(), 0)?)
+    }
+
+    /// Sets a service's limits. Its next connection is due at once: by the old rate it might be in an hour.
+    pub(super) fn put_limits(&mut self, id: ServiceId, limits: &Limits) -> Result<()> {
+        self.limits.set(id.into(), limits, 0)?;
+        Ok(self.rates.set(id.into(), 0, 0)?)
     }
 
     /// What went to and came from a backend, all CPUs together.

@@ -28,7 +28,7 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
 use lb_common::{BackendId, Endpoint, LAYOUT, Reason, Service, Settings, Traffic, limits};
 
-use self::{board::Pinboard, clock::Timeouts, maps::Maps};
+use self::{board::Pinboard, maps::Maps};
 pub use self::{detach::detach, error::OpenError};
 use super::{Attached, Datapath, FlowCounts, Snapshot, Step};
 use crate::model::XdpMode;
@@ -50,8 +50,9 @@ pub struct Options {
 pub struct KernelDatapath {
     maps: Maps,
     attached: Vec<Attached>,
-    timeouts: Timeouts,
     max_flows: u64,
+    hertz: u32,
+    xdp: XdpMode,
     adopted: bool,
     /// What is served, to know when an address has its last service.
     services: BTreeMap<Endpoint, Service>,
@@ -76,7 +77,7 @@ impl KernelDatapath {
         };
         let opened = Self::on(&board, options, adopted);
         match opened {
-            Ok(open) => Ok(open.with(board, adopted.is_some())),
+            Ok(open) => Ok(open.with(board, options.xdp, adopted.is_some())),
             Err(error) => {
                 if adopted.is_none() {
                     clean(board);
@@ -100,14 +101,15 @@ impl KernelDatapath {
                 flows::room(settings.flow_sets.into())
             );
         }
-        let timeouts = Timeouts::new()?;
-        let mut object = load::load(&layout, &settings, &timeouts)?;
+        let hertz = clock::hertz()?;
+        let mut object = load::load(&layout, &settings, hertz)?;
         let logs = logs::Logs::follow(&mut object);
         let mut maps = Maps::take(&mut object, settings.flow_sets)?;
         if adopted.is_none() {
             // From here on the maps are worth keeping.
             maps.settings.set(0, settings, 0).context("cannot write SETTINGS")?;
         }
+        maps.default_timeouts(clock::timeouts(hertz))?;
         let services = maps.mend()?;
         let program = program(&mut object, driver::PROGRAM)?;
         let attached = attach::attach(program, &mut maps, &layout, &options.interfaces, options.xdp)?;
@@ -115,7 +117,7 @@ impl KernelDatapath {
             true => options.max_flows.into(),
             false => flows::room(settings.flow_sets.into()),
         };
-        Ok(Opened { maps, attached, timeouts, max_flows, services, object, logs })
+        Ok(Opened { maps, attached, max_flows, hertz, services, object, logs })
     }
 
     /// Whether the maps were there before: a warm start, whose tables stay until there is evidence.
@@ -140,17 +142,17 @@ impl KernelDatapath {
 struct Opened {
     maps: Maps,
     attached: Vec<Attached>,
-    timeouts: Timeouts,
     max_flows: u64,
+    hertz: u32,
     services: BTreeMap<Endpoint, Service>,
     object: Ebpf,
     logs: Option<logs::Logs>,
 }
 
 impl Opened {
-    fn with(self, board: Pinboard, adopted: bool) -> KernelDatapath {
-        let Self { maps, attached, timeouts, max_flows, services, object, logs } = self;
-        KernelDatapath { maps, attached, timeouts, max_flows, adopted, services, object, _logs: logs, board }
+    fn with(self, board: Pinboard, xdp: XdpMode, adopted: bool) -> KernelDatapath {
+        let Self { maps, attached, max_flows, hertz, services, object, logs } = self;
+        KernelDatapath { maps, attached, max_flows, hertz, xdp, adopted, services, object, _logs: logs, board }
     }
 }
 
@@ -179,9 +181,9 @@ impl Datapath for KernelDatapath {
     fn flows(&mut self) -> Result<FlowCounts> {
         let now = self.jiffies()?;
         let at = Instant::now();
-        let (counts, named) = self.maps.flows.sweep(now, &self.timeouts, &self.maps.leaving);
-        self.maps.let_go(&named, at)?;
-        Ok(FlowCounts { max: self.max_flows, took: at.elapsed(), ..counts })
+        let (counts, named) = self.maps.flows.sweep(now, &self.maps.timeouts()?, &self.maps.leaving);
+        let quiet = self.maps.let_go(&named, at)?;
+        Ok(FlowCounts { max: self.max_flows, quiet, took: at.elapsed(), ..counts })
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
@@ -195,6 +197,19 @@ impl Datapath for KernelDatapath {
     fn attached(&self) -> &[Attached] {
         &self.attached
     }
+
+    fn hertz(&self) -> u32 {
+        self.hertz
+    }
+
+    fn attach(&mut self, name: &str) -> Result<()> {
+        let old = self.attached.iter_mut().find(|nic| nic.name == name);
+        let old = old.with_context(|| format!("{name}: it was never attached"))?;
+        let layout = pins::directory(self.board.path());
+        let program = program(&mut self.object, driver::PROGRAM)?;
+        *old = attach::again(program, &mut self.maps, &layout, old, self.xdp)?;
+        Ok(())
+    }
 }
 
-const _: () = assert!(LAYOUT == 1, "another layout: say in `pins` what becomes of the one before");
+const _: () = assert!(LAYOUT == 2, "another layout: say in `pins` what becomes of the one before");

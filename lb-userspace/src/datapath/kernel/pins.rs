@@ -11,10 +11,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Array, Map, MapData, MapInfo, MapType};
 use lb_common::{
-    Address4, Backend, Endpoint, Flow, LAYOUT, Nic, Service, ServiceName, Settings, Tags, Traffic, Vip, limits, slots,
+    Address4, Backend, Endpoint, Flow, Half, LAYOUT, Limits, Nic, Origin, Service, ServiceName, Settings, Source, Tags,
+    Times, Traffic, Vip, limits, slots,
 };
 
 const MMAPABLE: u32 = 1 << 10;
+const NO_PREALLOC: u32 = 1;
 /// The kernel sets this on every DEVMAP by itself (kernel/bpf/devmap.c, `dev_map_init_map`).
 const RDONLY_PROG: u32 = 1 << 7;
 
@@ -31,6 +33,7 @@ pub(super) struct Spec {
 
 /// The maps that outlive a controller: the ABI of the pins.
 pub(super) fn specs(flow_sets: u32) -> Vec<Spec> {
+    let half_sets = limits::half_sets(flow_sets) as usize;
     let flow_sets = flow_sets as usize;
     let map = |name, kind, key, value, entries| Spec { name, kind, key, value, entries, flags: 0 };
     let mappable = |name, value, entries| Spec { flags: MMAPABLE, ..map(name, MapType::Array, 4, value, entries) };
@@ -54,6 +57,14 @@ pub(super) fn specs(flow_sets: u32) -> Vec<Spec> {
         mappable("FLOWS", size_of::<Flow>(), flow_sets * limits::WAYS),
         mappable("FLOW_TAGS", size_of::<Tags>(), flow_sets),
         array("FLOW_LOCKS", 4, limits::FLOW_LOCKS),
+        mappable("HALVES", size_of::<Half>(), half_sets * limits::HALF_WAYS),
+        mappable("HALF_TAGS", size_of::<Tags>(), half_sets),
+        Spec { flags: NO_PREALLOC, ..map("ACCESS", MapType::LpmTrie, 4 + size_of::<Origin>(), 4, limits::PREFIXES) },
+        array("LIMITS", size_of::<Limits>(), limits::SERVICES),
+        array("RATES", 8, limits::SERVICES),
+        map("SOURCES", MapType::LruHash, size_of::<Source>(), 4, limits::SOURCES),
+        array("TIMES", size_of::<Times>(), limits::BACKENDS),
+        array("PENDING", 8, limits::PENDING),
         array("SETTINGS", size_of::<Settings>(), 1),
     ]
 }

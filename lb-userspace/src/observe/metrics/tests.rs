@@ -64,6 +64,7 @@ fn told() -> String {
         max: 100,
         took: Duration::from_millis(2),
         by_backend: [(1, 6), (3, 1)].into(),
+        ..FlowCounts::default()
     };
     datapath.traffic.insert(1, Traffic { packets: [10, 20], bytes: [1000, 2000] });
     controller.absorb(Event::Reload(None), now);
