@@ -36,6 +36,8 @@ pub struct World {
     pub access: BTreeMap<(u32, Origin), u32>,
     /// Limits by service id.
     pub limits: BTreeMap<u16, Limits>,
+    /// Timeouts of flows that no service has, where they are not [`World::TIMEOUTS`].
+    pub timeouts: Option<Timeouts>,
 }
 
 /// A packet's end as a case wants it.
