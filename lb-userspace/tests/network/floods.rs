@@ -52,7 +52,7 @@ fn forged_segments_from_anybody_enter_no_table_of_the_living_and_disturb_nobody(
         let bystanders = Load::new(Topology::sources(), WEB).start(stage.client());
         until("the flood is large, and others have asked", || flood.sent() > MANY && bystanders.requests() > 200);
         let report = bystanders.stop();
-        println!("{kind}: {} forged in {:?}; bystanders: {report}", flood.stop(), began.elapsed());
+        eprintln!("{kind}: {} forged in {:?}; bystanders: {report}", flood.stop(), began.elapsed());
         report.expect_no_failure();
         let made = counted(&stage, "flow_created") - created;
         assert_eq!(made, report.samples.len() as u64, "{kind}: only who is real is taken in");
@@ -112,14 +112,14 @@ fn a_hundred_thousand_connections_stay_where_they_are_while_others_knock_by_the_
         .collect();
     let began = Instant::now();
     crowd.join(&clients).unwrap();
-    println!("{:?} connected in {:?}", crowd.spread(), began.elapsed());
+    eprintln!("{:?} connected in {:?}", crowd.spread(), began.elapsed());
     until("all are live", || live(&stage) == 100_000);
     let created = counted(&stage, "flow_created");
     let bystanders = Load::new(Topology::sources(), ALT).start(stage.client());
     let flood = flood(&stage.topology, &[Segment::SYN], Vec::new(), WEB);
     until("the flood is large", || flood.sent() > 1_000_000);
     let report = bystanders.stop();
-    println!("{} forged; bystanders: {report}; {:?}", flood.stop(), began.elapsed());
+    eprintln!("{} forged; bystanders: {report}; {:?}", flood.stop(), began.elapsed());
     report.expect_no_failure();
     let half = counted(&stage, "half_opened");
     assert_eq!(counted(&stage, "flow_created") - created, report.samples.len() as u64);
