@@ -11,6 +11,8 @@ pub struct Model {
     pub node: Node,
     /// `log.level`, where the file names one.
     pub log_level: Option<log::LevelFilter>,
+    /// `log.connections`.
+    pub log_connections: LogConnections,
     /// `admin.socket`, where the file names one.
     pub socket: Option<PathBuf>,
     /// `services`, by name: the service's identity across reloads.
@@ -26,6 +28,20 @@ pub struct Node {
     pub xdp: XdpMode,
     /// Flows that the flow table is made for.
     pub max_flows: u32,
+}
+
+/// Which connections get a line in the log when they end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogConnections {
+    /// None.
+    #[default]
+    Off,
+    /// Those that did not end well.
+    Errors,
+    /// All.
+    All,
+    /// One in so many.
+    OneIn(NonZeroU32),
 }
 
 /// How the program is attached.

@@ -33,7 +33,7 @@ use std::{
 pub use fault::{Fault, Faults, Warning};
 
 use self::{excerpt::Excerpt, fields::Fields, keys::Room, report::Report, report::Value, service::Settings};
-use crate::model::Model;
+use crate::model::{LogConnections, Model};
 
 /// Octets that a file may have. The largest that fits the other limits has about two million.
 pub const MAX_FILE: usize = 16 << 20;
@@ -131,7 +131,8 @@ fn file_keys(report: &mut Report, root: &Value<'_>) -> Option<Model> {
     let services = fields.required(report, "services", SMALLEST)?;
     let drafts = service::services(report, &services, &defaults);
     let services = whole::services(report, drafts, &services.key_place());
-    Some(Model { node, log_level, socket, services })
+    let log_connections = LogConnections::Off;
+    Some(Model { node, log_level, log_connections, socket, services })
 }
 
 /// What the file contains, or why that is not known.

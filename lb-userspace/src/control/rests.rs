@@ -77,7 +77,7 @@ impl Rests {
     /// Takes in a sweep that began at `now`, and says whether any backend can be retired by it.
     pub(super) fn swept(&mut self, flows: &FlowCounts, now: Now) -> bool {
         let rested = self.backends.iter().filter(|(_, since)| since.at + REST <= now.at);
-        self.retire = rested.map(|(id, _)| *id).filter(|id| !flows.by_backend.contains_key(id)).collect();
+        self.retire = rested.map(|(id, _)| *id).filter(|id| !flows.names(*id)).collect();
         self.last_sweep = now.at;
         !self.retire.is_empty()
     }

@@ -6,16 +6,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail, ensure};
 use lb_common::{Backend, BackendId, Reason, Traffic};
 
-use super::{Attached, Datapath, FlowCounts, Snapshot, Step};
-use crate::plan::endpoint;
+use super::{
+    Attached, Datapath, FlowCounts, Snapshot, Step,
+    entry::Entry,
+    query::{Listing, Query, Shortlist},
+};
+use crate::{model::LogConnections, plan::endpoint};
 
 /// Maps in memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDatapath {
     /// What the maps hold.
     pub maps: Snapshot,
-    /// What sweeps see.
+    /// What sweeps see. Of what has ended the next one tells, and no other.
     pub flows: FlowCounts,
+    /// What sweeps were asked to tell of.
+    pub endings: LogConnections,
+    /// What a look finds.
+    pub entries: Vec<Entry>,
     /// What backends have carried.
     pub traffic: BTreeMap<BackendId, Traffic>,
     /// The NICs.
@@ -75,7 +83,7 @@ impl MemoryDatapath {
                 let in_use = self.tables_in_use();
                 let named = in_use.iter().filter_map(|table| maps.tables.get(table)).any(|ids| ids.contains(id));
                 ensure!(!named, "a table still names backend {id}");
-                ensure!(!self.flows.by_backend.contains_key(id), "flows still name backend {id}");
+                ensure!(!self.flows.names(*id), "flows still name backend {id}");
             }
             Step::ForgetService(id) => {
                 ensure!(maps.services.values().all(|service| service.id != *id), "service {id} is still served");
@@ -129,7 +137,24 @@ impl Datapath for MemoryDatapath {
     }
 
     fn flows(&mut self) -> Result<FlowCounts> {
-        Ok(self.flows.clone())
+        let mut swept = self.flows.clone();
+        self.flows.ended.clear();
+        self.flows.untold = 0;
+        swept.ended.retain(|ending| ending.is_wanted(self.endings));
+        Ok(swept)
+    }
+
+    fn tell_of(&mut self, endings: LogConnections) {
+        self.endings = endings;
+    }
+
+    fn list(&mut self, query: &Query) -> Result<Listing> {
+        let mut list = Shortlist::new(query);
+        for entry in &self.entries {
+            let [client, vip] = [entry.client, entry.vip].map(lb_common::Endpoint::from);
+            list.offer((client.address, client.port, vip.address, vip.port), entry.id, || entry.clone());
+        }
+        Ok(list.listing())
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {

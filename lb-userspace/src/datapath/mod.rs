@@ -3,15 +3,24 @@
 //! [`kernel`] does it with BPF maps and is the only user of aya; [`memory`] does it in memory and
 //! fails on demand, for tests. Neither decides anything.
 
+pub mod entry;
 pub mod kernel;
+pub mod query;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    time::Duration,
 };
 
 use anyhow::Result;
 use lb_common::{Backend, BackendId, Endpoint, Reason, Service, Traffic};
+
+use self::{
+    entry::Ending,
+    query::{Listing, Query},
+};
+use crate::model::LogConnections;
 
 pub mod memory;
 
@@ -68,14 +77,29 @@ pub enum Step {
 /// What one sweep of the flow table saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounts {
-    /// Flows that are not idle beyond their timeout.
+    /// Flows of services that have not ended and are not idle beyond their timeout.
     pub live: u64,
-    /// Those of them whose client has sent nothing but SYN.
+    /// Handshakes with services under way, and flows in mid-life that are not believed yet.
     pub half_open: u64,
     /// Flows that the table is made for.
     pub max: u64,
     /// Live flows by backend; backends without any are missing.
     pub by_backend: BTreeMap<BackendId, u64>,
+    /// What is half open, by backend; backends without any are missing.
+    pub handshakes: BTreeMap<BackendId, u64>,
+    /// How long the sweep took.
+    pub took: Duration,
+    /// Connections that were found to be over and that [`Datapath::tell_of`] asks for; each is told of once.
+    pub ended: Vec<Ending>,
+    /// And so many more, which nobody is told of.
+    pub untold: u64,
+}
+
+impl FlowCounts {
+    /// Whether anything still leads to a backend.
+    pub fn names(&self, id: BackendId) -> bool {
+        self.by_backend.contains_key(&id) || self.handshakes.contains_key(&id)
+    }
 }
 
 /// A NIC that the program is attached to.
@@ -99,8 +123,12 @@ pub trait Datapath {
     fn snapshot(&mut self) -> Result<Snapshot>;
     /// Does one step, whole or not at all.
     fn apply(&mut self, step: &Step) -> Result<()>;
-    /// Sweeps the flow table.
+    /// Sweeps the flow tables: counts what lives, and frees what is over.
     fn flows(&mut self) -> Result<FlowCounts>;
+    /// Says which connections sweeps tell of when they have ended; none at first.
+    fn tell_of(&mut self, endings: LogConnections);
+    /// Looks for connections. Nothing is freed or counted.
+    fn list(&mut self, query: &Query) -> Result<Listing>;
     /// What went to and came from each of these backends, all CPUs together.
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>>;
     /// How many packets ended for each reason, all CPUs together, in the order of [`Reason::ALL`].

@@ -20,6 +20,7 @@ mod maps;
 mod nics;
 mod permit;
 mod pins;
+mod sources;
 mod steps;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Instant};
@@ -28,10 +29,14 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
 use lb_common::{BackendId, Endpoint, LAYOUT, Reason, Service, Settings, Traffic, limits};
 
-use self::{board::Pinboard, maps::Maps};
+use self::{board::Pinboard, flows::Sweep, maps::Maps};
 pub use self::{detach::detach, error::OpenError};
-use super::{Attached, Datapath, FlowCounts, Snapshot, Step};
-use crate::model::XdpMode;
+use super::{
+    Attached, Datapath, FlowCounts, Snapshot, Step,
+    entry::Clock,
+    query::{Listing, Query},
+};
+use crate::model::{LogConnections, XdpMode};
 
 /// Where and how to attach.
 #[derive(Clone, Debug)]
@@ -51,7 +56,10 @@ pub struct KernelDatapath {
     maps: Maps,
     attached: Vec<Attached>,
     max_flows: u64,
+    hertz: u32,
     adopted: bool,
+    /// Which connections sweeps tell of when they have ended.
+    endings: LogConnections,
     /// What is served, to know when an address has its last service.
     services: BTreeMap<Endpoint, Service>,
     object: Ebpf,
@@ -115,7 +123,7 @@ impl KernelDatapath {
             true => options.max_flows.into(),
             false => flows::room(settings.flow_sets.into()),
         };
-        Ok(Opened { maps, attached, max_flows, services, object, logs })
+        Ok(Opened { maps, attached, max_flows, hertz, services, object, logs })
     }
 
     /// Whether the maps were there before: a warm start, whose tables stay until there is evidence.
@@ -126,6 +134,10 @@ impl KernelDatapath {
     /// The kernel's clock, in which [`Flow::seen`](lb_common::Flow::seen) is written.
     pub fn jiffies(&mut self) -> Result<u32> {
         clock::jiffies(program(&mut self.object, load::CLOCK)?)
+    }
+
+    fn clock(&mut self) -> Result<Clock> {
+        Ok(Clock { now: self.jiffies()?, hertz: self.hertz })
     }
 
     /// Takes programs, maps and mounts away: the end of forwarding.
@@ -141,6 +153,7 @@ struct Opened {
     maps: Maps,
     attached: Vec<Attached>,
     max_flows: u64,
+    hertz: u32,
     services: BTreeMap<Endpoint, Service>,
     object: Ebpf,
     logs: Option<logs::Logs>,
@@ -148,8 +161,9 @@ struct Opened {
 
 impl Opened {
     fn with(self, board: Pinboard, adopted: bool) -> KernelDatapath {
-        let Self { maps, attached, max_flows, services, object, logs } = self;
-        KernelDatapath { maps, attached, max_flows, adopted, services, object, _logs: logs, board }
+        let Self { maps, attached, max_flows, hertz, services, object, logs } = self;
+        let endings = LogConnections::Off;
+        KernelDatapath { maps, attached, max_flows, hertz, adopted, endings, services, object, _logs: logs, board }
     }
 }
 
@@ -176,11 +190,25 @@ impl Datapath for KernelDatapath {
     }
 
     fn flows(&mut self) -> Result<FlowCounts> {
-        let now = self.jiffies()?;
         let at = Instant::now();
-        let (counts, named) = self.maps.flows.sweep(now, &self.maps.timeouts()?, &self.maps.leaving);
-        self.maps.let_go(&named, at)?;
-        Ok(FlowCounts { max: self.max_flows, ..counts })
+        let sources = self.services.values().any(|service| service.flags & Service::PER_SOURCE != 0);
+        let (clock, endings) = (self.clock()?, self.endings);
+        let Maps { terms, leaving, .. } = &self.maps;
+        let swept = self.maps.flows.sweep(Sweep { clock, terms, leaving, endings, sources });
+        if sources {
+            self.maps.sources.set_right(swept.sources)?;
+        }
+        self.maps.let_go(&swept.named, at)?;
+        Ok(FlowCounts { max: self.max_flows, took: at.elapsed(), ..swept.counts })
+    }
+
+    fn tell_of(&mut self, endings: LogConnections) {
+        self.endings = endings;
+    }
+
+    fn list(&mut self, query: &Query) -> Result<Listing> {
+        let clock = self.clock()?;
+        Ok(self.maps.flows.list(query, clock))
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
