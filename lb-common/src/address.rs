@@ -7,6 +7,8 @@ use core::{fmt, net::Ipv4Addr, net::SocketAddrV4};
 
 /// The IP protocol numbers that services can have (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {
+    /// Internet Control Message Protocol; no service has it.
+    pub const ICMP: u8 = 1;
     /// Transmission Control Protocol.
     pub const TCP: u8 = 6;
 }

@@ -3,6 +3,7 @@
 use lb_common::{Address4, BackendId, Endpoint, Mac, Service, Side, Source, kind, limits, state};
 
 use super::{
+    half::claim_half,
     note::note,
     parse::Mark,
     spot::{Spot, client_of},
@@ -37,7 +38,8 @@ pub fn kind_of(service: &Service) -> u8 {
 /// [`Calls::begin`](super::table::Calls::begin).
 #[inline(always)]
 pub fn begin<T: Tables>(tables: &T, client: u64, vip: u64, way: u64, birth: u64) -> u32 {
-    let number = tables.claim_half(client);
+    let spot = Spot::of(tables.shape(), client_of(client));
+    let number = claim_half(tables, spot.half);
     let Some(place) = tables.half(number) else { return 0 };
     let (client, vip, id, kind) = (client_of(client), client_of(vip), birth as BackendId, (birth >> 16) as u8);
     let who = &place.who;
@@ -70,7 +72,7 @@ pub fn begin<T: Tables>(tables: &T, client: u64, vip: u64, way: u64, birth: u64)
     tables.fence();
     who.client.set(client.address);
     tables.fence();
-    tables.set_half_tag(number / HALF_WAYS, number % HALF_WAYS, Spot::of(tables.shape(), client).tag);
+    tables.set_half_tag(number / HALF_WAYS, number % HALF_WAYS, spot.tag);
     tables.count(lb_common::Reason::HalfOpened);
     1
 }

@@ -9,12 +9,12 @@ use super::{
     half::Segment,
     note::note,
     open::open,
-    parse::{FROM_BACKEND, Packet, TO_BACKEND, TO_VIP, parse},
+    parse::{ALONE, FROM_BACKEND, KNOWN, OTHER, Packet, TO_BACKEND, TO_VIP, glance, other, parse},
     past::{pass, past_us},
     reset::reset,
     rewrite::{Change, Hop, rewrite},
     spot::{Peer, Spot},
-    table::{Place, Tables},
+    table::{NOBODY, Place, Tables},
     track::{is_direct, over},
     verifier::times,
 };
@@ -40,64 +40,81 @@ pub type End = (Verdict, Reason);
 pub enum First {
     /// It ended.
     Ended(End),
-    /// It belongs to no live flow. What may be at its addresses: [`TO_VIP`], [`FROM_BACKEND`], [`TO_BACKEND`].
+    /// It belongs to no live flow. What is known of it: [`TO_VIP`] and its like.
     Unknown(u8),
 }
 
 /// What becomes of one packet; the reason has been counted.
 pub fn forward<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> End {
-    let end = match first(frame, tables) {
-        First::Ended(end) => end,
-        First::Unknown(hints) => closer(frame, tables, hints),
-    };
+    let mut end = (Verdict::Pass, Reason::Foreign);
+    let hints = glance(frame, tables);
+    if hints != 0 {
+        end = match first(frame, tables, hints) {
+            First::Ended(end) => end,
+            First::Unknown(hints) => closer(frame, tables, hints),
+        };
+    }
     tables.count(end.1);
     end
 }
 
-/// The packets of live flows, which are nearly all, and those that are none of ours.
+/// The packets of live flows, which are nearly all.
 #[inline(always)]
-pub fn first<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> First {
+pub fn first<F: Frame, T: Tables>(frame: &mut F, tables: &T, hints: u8) -> First {
+    if hints & OTHER != 0 {
+        return First::Ended(end(Err(other(frame, tables))));
+    }
     let packet = match parse(frame, tables) {
         Ok(packet) => packet,
         Err(reason) => return First::Ended(end(Err(reason))),
     };
-    if packet.hints & TO_VIP != 0 {
+    let mut hints = hints;
+    if hints & TO_VIP != 0 {
         let spot = Spot::of(tables.shape(), packet.source);
-        if let Some(place) = spot.find(tables, packet.source, Peer::vip(packet.target))
-            && goes_on(place, &packet, tables)
-        {
-            return First::Ended(end(request(frame, &packet, place, tables)));
+        let number = spot.search(tables, packet.source, Peer::vip(packet.target));
+        match tables.place(number) {
+            Some(place) if goes_on(place, &packet, tables) => {
+                return First::Ended(end(request(frame, &packet, place, tables)));
+            }
+            Some(_) => hints |= KNOWN,
+            None if number == NOBODY => hints |= ALONE,
+            None => {}
         }
-    } else if packet.hints & FROM_BACKEND != 0 {
+    } else if hints & FROM_BACKEND != 0 {
         let spot = Spot::of(tables.shape(), packet.target);
-        if let Some(place) = spot.find(tables, packet.target, Peer::backend(packet.source)) {
+        let number = spot.search(tables, packet.target, Peer::backend(packet.source));
+        if let Some(place) = tables.place(number)
+            && !(is_direct(place) && packet.opens() && over(place, tables))
+        {
             return First::Ended(end(reply(frame, &packet, place, tables)));
         }
     }
-    First::Unknown(packet.hints)
+    First::Unknown(hints)
 }
 
 /// Packets of no live flow, in the order of what they may be.
 #[inline(always)]
 fn closer<F: Frame, T: Tables>(frame: &mut F, tables: &T, hints: u8) -> End {
     let mut end = (Verdict::Pass, Reason::Foreign);
-    for (hint, look) in
-        [(TO_VIP, from_client as fn(&mut F, &T) -> End), (FROM_BACKEND, from_backend), (TO_BACKEND, past)]
-    {
-        if hints & hint != 0 && end.1 == Reason::Foreign {
-            end = look(frame, tables);
-        }
+    if hints & TO_VIP != 0 {
+        end = from_client(frame, tables, hints);
+    }
+    if hints & FROM_BACKEND != 0 && end.1 == Reason::Foreign {
+        end = from_backend(frame, tables, hints);
+    }
+    if hints & TO_BACKEND != 0 && end.1 == Reason::Foreign {
+        end = past(frame, tables);
     }
     end
 }
 
 /// A closer look at a packet for an address that may be a VIP.
 #[inline(always)]
-pub fn from_client<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> End {
+pub fn from_client<F: Frame, T: Tables>(frame: &mut F, tables: &T, hints: u8) -> End {
     let look = |frame: &mut F| {
         let packet = parse(frame, tables)?;
         let spot = Spot::of(tables.shape(), packet.source);
-        let decision = open(&packet, &segment(frame, &packet, tables)?, &spot, tables);
+        let decision = open(&packet, &segment(frame, &packet, tables)?, &spot, hints, tables);
         to_backend(frame, &packet, decision, tables)
     };
     end(look(frame))
@@ -105,12 +122,12 @@ pub fn from_client<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> End {
 
 /// A closer look at a packet from an address that may be a backend's.
 #[inline(always)]
-pub fn from_backend<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> End {
+pub fn from_backend<F: Frame, T: Tables>(frame: &mut F, tables: &T, hints: u8) -> End {
     let look = |frame: &mut F| {
         let packet = parse(frame, tables)?;
         let spot = Spot::of(tables.shape(), packet.target);
         // A backend may be the client of a VIP, and then nobody has looked here yet.
-        if packet.hints & TO_VIP != 0
+        if hints & TO_VIP != 0
             && let Some(found) = spot.seek(tables, packet.target, Peer::backend(packet.source))
         {
             return reply(frame, &packet, found.place, tables);

@@ -15,7 +15,7 @@ use super::{
     header::{FIN, SYN, Tcp},
     parse::Packet,
     spot::{CLAIMED, Peer, Spot, client_of, lowest, number_of, tag_of, zeros},
-    table::{HalfPlace, NOWHERE, Tables},
+    table::{HalfPlace, NOBODY, NOWHERE, Tables},
     verifier::times,
 };
 
@@ -72,6 +72,7 @@ pub fn seek_half<T: Tables>(tables: &T, client: u64, peer: u64) -> u32 {
     let spot = Spot::of(tables.shape(), client);
     let (pattern, peer) = (spot.pattern(), Peer::of(peer));
     let Some([low, high]) = tables.half_tags(spot.half) else { return NOWHERE };
+    let mut others = NOBODY;
     for (half, word) in [low ^ pattern, high ^ pattern | !PLACES].into_iter().enumerate() {
         let mut hits = zeros(word);
         for _ in 0..times::<4>() {
@@ -85,15 +86,15 @@ pub fn seek_half<T: Tables>(tables: &T, client: u64, peer: u64) -> u32 {
             if place.who.holds(client, peer) {
                 return number;
             }
+            others = NOWHERE;
         }
     }
-    NOWHERE
+    others
 }
 
-/// [`Calls::claim_half`](super::table::Calls::claim_half).
+/// Claims a place for a new handshake in a set.
 #[inline(always)]
-pub fn claim_half<T: Tables>(tables: &T, client: u64) -> u32 {
-    let set = Spot::of(tables.shape(), client_of(client)).half;
+pub fn claim_half<T: Tables>(tables: &T, set: u32) -> u32 {
     let Some(tags) = tables.half_tags(set) else { return NOWHERE };
     let [low, high] = tags;
     let (first, second) = (zeros(low), zeros(high | !PLACES));
@@ -110,8 +111,11 @@ pub fn claim_half<T: Tables>(tables: &T, client: u64) -> u32 {
         return NOWHERE;
     }
     let number = set.wrapping_mul(WAYS).wrapping_add(way);
-    if tag != 0 {
+    if way == rotor {
+        // Who takes an empty place here is the youngest, not the next to go.
         tables.set_half_tag(set, WAYS, rotor.wrapping_add(1) as u16);
+    }
+    if tag != 0 {
         let is_over = tables.half(number).is_none_or(|place| is_over(place, tables));
         if !is_over {
             tables.count(Reason::HalfEvicted);
@@ -130,7 +134,12 @@ impl Spot {
     /// The handshake of this client with a peer.
     #[inline(always)]
     pub fn shaking<'t, T: Tables>(&self, tables: &'t T, client: Endpoint, peer: Peer) -> Option<Shaking<'t>> {
-        let number = tables.seek_half(number_of(client), peer.number());
+        self.shaking_at(tables, tables.seek_half(number_of(client), peer.number()))
+    }
+
+    /// The handshake at a place.
+    #[inline(always)]
+    pub fn shaking_at<'t, T: Tables>(&self, tables: &'t T, number: u32) -> Option<Shaking<'t>> {
         Some(Shaking { place: tables.half(number)?, number, tag: self.tag })
     }
 }
@@ -198,17 +207,17 @@ impl Shaking<'_> {
     pub fn hear(&self, packet: &Packet, segment: &Segment) {
         let place = self.place;
         let [newer, older] = &place.isns;
+        let is_answered = self.has(stage::ANSWERED);
         if packet.answers() {
+            place.expected.set(segment.acknowledgment);
+        }
+        if packet.answers() && !(is_answered && newer.get() == segment.sequence) {
             let stage = &place.who.state[1];
-            if stage.get() & stage::ANSWERED != 0 && newer.get() != segment.sequence {
-                older.set(newer.get());
-                stage.set(stage.get() | stage::ANSWERED_TWICE);
-            }
+            older.set(newer.get());
             newer.set(segment.sequence);
             place.sent.set(segment.space);
-            place.expected.set(segment.acknowledgment);
-            stage.set(stage.get() | stage::ANSWERED);
-        } else if self.has(stage::ANSWERED) {
+            stage.set(stage.get() | stage::ANSWERED | if is_answered { stage::ANSWERED_TWICE } else { 0 });
+        } else if is_answered {
             let end = segment.sequence.wrapping_add(segment.space as u32).wrapping_sub(newer.get());
             if end > place.sent.get() as u32 && end <= u16::MAX as u32 {
                 place.sent.set(end as u16);

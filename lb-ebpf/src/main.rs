@@ -23,7 +23,7 @@ mod programs {
     use lb_ebpf::{
         forward::{First, first, from_backend, from_client, past},
         frame::Frame as _,
-        parse::{FROM_BACKEND, TO_BACKEND, TO_VIP},
+        parse::{FROM_BACKEND, TO_BACKEND, TO_VIP, glance},
         table::Tables as _,
     };
 
@@ -32,7 +32,12 @@ mod programs {
     /// The balancer, attached to every NIC.
     #[xdp]
     fn tidegate(context: XdpContext) -> u32 {
-        let mut end = quick(context.ctx);
+        let hints = glance(&mut kernel::Packet::new(&context), &Maps);
+        if hints == 0 {
+            Maps.count(Reason::Foreign);
+            return xdp_action::XDP_PASS;
+        }
+        let mut end = quick(context.ctx, hints);
         if end & UNKNOWN != 0 {
             end = closer(context.ctx, end as u8);
         }
@@ -44,13 +49,13 @@ mod programs {
         kernel::action(verdict)
     }
 
-    /// The packet belongs to no live flow; what may be at its addresses is in the lowest octet.
+    /// The packet belongs to no live flow; what is known of it is in the lowest octet.
     const UNKNOWN: u64 = 1 << 63;
 
     /// Most packets; a function of its own, so that its stack is free again for the others.
     #[inline(never)]
-    fn quick(context: *mut xdp_md) -> u64 {
-        match first(&mut kernel::Packet::from(context), &Maps) {
+    fn quick(context: *mut xdp_md, hints: u8) -> u64 {
+        match first(&mut kernel::Packet::from(context), &Maps, hints) {
             First::Ended(end) => kernel::packed(end),
             First::Unknown(hints) => UNKNOWN | hints as u64,
         }
@@ -63,10 +68,10 @@ mod programs {
     fn closer(context: *mut xdp_md, hints: u8) -> u64 {
         let mut end = 0;
         if hints & TO_VIP != 0 {
-            end = tidegate_from_client(context);
+            end = tidegate_from_client(context, hints);
         }
         if hints & FROM_BACKEND != 0 && end == 0 {
-            end = tidegate_from_backend(context);
+            end = tidegate_from_backend(context, hints);
         }
         if hints & TO_BACKEND != 0 && end == 0 {
             end = tidegate_past(context);
@@ -77,15 +82,15 @@ mod programs {
     /// A packet of no live flow for an address that may be a VIP.
     #[unsafe(no_mangle)]
     #[inline(never)]
-    extern "C" fn tidegate_from_client(context: *mut xdp_md) -> u64 {
-        kernel::packed(from_client(&mut kernel::Packet::from(context), &Maps))
+    extern "C" fn tidegate_from_client(context: *mut xdp_md, hints: u8) -> u64 {
+        kernel::packed(from_client(&mut kernel::Packet::from(context), &Maps, hints))
     }
 
     /// A packet of no live flow from an address that may be a backend's.
     #[unsafe(no_mangle)]
     #[inline(never)]
-    extern "C" fn tidegate_from_backend(context: *mut xdp_md) -> u64 {
-        kernel::packed(from_backend(&mut kernel::Packet::from(context), &Maps))
+    extern "C" fn tidegate_from_backend(context: *mut xdp_md, hints: u8) -> u64 {
+        kernel::packed(from_backend(&mut kernel::Packet::from(context), &Maps, hints))
     }
 
     /// A packet of no live flow for an address that may be a backend's.

@@ -11,10 +11,10 @@ use super::{
     half::{Segment, Shaking},
     header::{RST, SYN},
     note::{break_off, note},
-    parse::Packet,
-    select::table_of,
+    parse::{ALONE, KNOWN, Packet},
+    select::{first_choice, table_of},
     spot::{Peer, Spot, number_of},
-    table::{Identity, Tables},
+    table::{Identity, NOBODY, Tables},
     track::{Found, over},
 };
 
@@ -23,13 +23,15 @@ const MOVES: u8 = 3;
 
 /// Decides about a client's packet to an address that may be a VIP.
 #[inline(always)]
-pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, tables: &T) -> Decision {
+pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, hints: u8, tables: &T) -> Decision {
     let (client, peer) = (packet.source, Peer::vip(packet.target));
     let fault = match packet.sound() {
         Ok(()) => 0,
         Err(reason) => ends(reason),
     };
-    if let Some(found) = spot.seek(tables, client, peer) {
+    if hints & KNOWN != 0
+        && let Some(found) = spot.seek(tables, client, peer)
+    {
         if fault != 0 {
             return fault;
         }
@@ -40,12 +42,15 @@ pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, tables: 
         // It has ended, or its backend is no more, or it was opened directly to what is a VIP now.
         found.release(tables);
     }
-    if let Some(shaking) = spot.shaking(tables, client, peer) {
+    let number = tables.seek_half(number_of(client), peer.number());
+    if let Some(shaking) = spot.shaking_at(tables, number) {
         if fault != 0 {
             return fault;
         }
         let flags = backend_flags(&shaking.place.who, tables);
-        if flags & Backend::PRESENT != 0 && !shaking.is_over(tables) {
+        // A SYN after a stray packet is a connection of its own, with the limits that hold for one.
+        let is_new = packet.opens() && shaking.is(kind::MIDLIFE);
+        if flags & Backend::PRESENT != 0 && !is_new && !shaking.is_over(tables) {
             let resets = flags & Backend::RESETS != 0 && packet.flags & (SYN | RST) == 0;
             if !resets {
                 return go_on(packet, segment, &shaking, tables);
@@ -57,8 +62,11 @@ pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, tables: 
     }
     match tables.service(&packet.target) {
         Some(_) if fault != 0 => fault,
-        Some(service) => admit(packet, segment, &service, tables),
-        None => unserved(packet, tables),
+        Some(service) => {
+            let is_alone = hints & ALONE != 0 && number == NOBODY;
+            admit(packet, segment, &service, is_alone, tables)
+        }
+        None => unserved(packet, fault, tables),
     }
 }
 
@@ -121,6 +129,8 @@ fn move_on<T: Tables>(packet: &Packet, shaking: &Shaking<'_>, tables: &T) {
     let Some(service) = tables.service(&packet.target) else { return };
     let other = tables.another(number_of(packet.source), table_of(&service), id, who.state[0].get());
     if other == 0 {
+        // Nobody else is free: what refuses next time, the client shall hear.
+        who.state[0].set(MOVES);
         return;
     }
     if let Some(backend) = tables.backend(other) {
@@ -139,12 +149,12 @@ pub fn can_move<T: Tables>(packet: &Packet, shaking: &Shaking<'_>, tables: &T) -
     }
     let vip = Endpoint { address: who.vip.get(), port: who.vip_port.get(), protocol: who.protocol.get(), zero: 0 };
     let Some(service) = tables.service(&vip) else { return false };
-    tables.another(number_of(packet.target), table_of(&service), who.backend_id.get(), moves) != 0
+    tables.has_other(number_of(packet.target), table_of(&service), who.backend_id.get(), moves) != 0
 }
 
 /// A packet for a service, of no flow.
 #[inline(always)]
-fn admit<T: Tables>(packet: &Packet, segment: &Segment, service: &Service, tables: &T) -> Decision {
+fn admit<T: Tables>(packet: &Packet, segment: &Segment, service: &Service, is_alone: bool, tables: &T) -> Decision {
     let client = number_of(packet.source);
     if service.flags & (Service::FILTERED | Service::RATED | Service::PER_SOURCE) != 0 {
         let kept_away = tables.keeps_away(client, rules_of(service), packet.opens() as u8);
@@ -152,7 +162,8 @@ fn admit<T: Tables>(packet: &Packet, segment: &Segment, service: &Service, table
             return kept_away;
         }
     }
-    let chosen = tables.select(client, table_of(service));
+    let chosen =
+        if is_alone { first_choice(tables, client, service) } else { tables.select(client, table_of(service)) };
     // RFC 9293, section 3.10.7.1: a RST is never answered by a RST.
     if chosen == ends(Reason::NoBackend) && packet.flags & RST == 0 && service.flags & Service::DROPS == 0 {
         return ends(Reason::NoBackendReset);
@@ -170,10 +181,13 @@ fn admit<T: Tables>(packet: &Packet, segment: &Segment, service: &Service, table
 /// A packet to an address that may be a VIP, on a port that no service has: refused where the address is
 /// one that we announce, so that nothing else on the gateway is reached through it.
 #[inline(always)]
-fn unserved<T: Tables>(packet: &Packet, tables: &T) -> Decision {
+fn unserved<T: Tables>(packet: &Packet, fault: Decision, tables: &T) -> Decision {
     match tables.vip(packet.target.address) {
-        Some(vip) if vip.flags & Vip::ANNOUNCED != 0 && packet.flags & RST == 0 => ends(Reason::UnservedReset),
-        Some(vip) if vip.flags & Vip::ANNOUNCED != 0 => ends(Reason::Unserved),
-        _ => ends(Reason::Foreign),
+        Some(vip) if vip.flags & Vip::ANNOUNCED != 0 => {}
+        _ => return ends(Reason::Foreign),
     }
+    if fault != 0 {
+        return fault;
+    }
+    ends(if packet.flags & RST == 0 { Reason::UnservedReset } else { Reason::Unserved })
 }

@@ -1,6 +1,6 @@
 //! From octets to a packet that may be ours. Nothing is changed here.
 
-use lb_common::{Address4, Endpoint, Mac, Port, Reason, filter, protocol};
+use lb_common::{Address4, Endpoint, Mac, Port, Reason, Vip, filter, protocol};
 
 use super::{
     frame::Frame,
@@ -18,8 +18,6 @@ pub struct Packet {
     pub target: Endpoint,
     /// Who handed it to us.
     pub from: Mac,
-    /// What the filter says of the addresses: [`TO_VIP`], [`FROM_BACKEND`], [`TO_BACKEND`].
-    pub hints: u8,
     /// TCP flags.
     pub flags: u8,
     /// Where the TCP header starts: at most 14 + 60.
@@ -79,6 +77,13 @@ pub const FROM_BACKEND: u8 = 2;
 /// The packet may be for a backend.
 pub const TO_BACKEND: u8 = 4;
 
+/// The client and port have a live flow with the VIP, but this packet does not go on with it.
+pub const KNOWN: u8 = 8;
+/// The client and port have no live flow at all.
+pub const ALONE: u8 = 16;
+/// The packet is of another protocol, and may be for a VIP.
+pub const OTHER: u8 = 32;
+
 /// What can be wrong with a packet, by the bit of `faults`; the lowest is told.
 const FAULTS: [Reason; 4] = [Reason::Truncated, Reason::BadHeader, Reason::Fragment, Reason::TtlExpired];
 
@@ -124,37 +129,52 @@ impl Packet {
     }
 }
 
-/// The packet at hand, or why it is none of ours.
+/// What may be at a packet's addresses, 0 where it is none of ours: most foreign packets end here.
+///
+/// Without whole addresses nobody can say whose a packet is; the kernel drops such a stump.
+#[inline(always)]
+pub fn glance<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> u8 {
+    let Some(Network4 { ethernet, ip }) = frame.view::<Network4>(0) else { return 0 };
+    if ethernet.kind != header::IPV4 {
+        return 0;
+    }
+    let (source, target) = (tables.filter(ip.source), tables.filter(ip.target));
+    // VIP 1 → TO_VIP 1; BACKEND 2 → FROM_BACKEND 2 or TO_BACKEND 4.
+    let hints = (target & filter::VIP) | (source & filter::BACKEND) | ((target & filter::BACKEND) << 1);
+    match ip.protocol {
+        protocol::TCP => hints,
+        _ if hints & TO_VIP != 0 => OTHER,
+        _ => 0,
+    }
+}
+
+/// The packet at hand, of which [`glance`] said something, or why it is none of ours.
 #[inline(always)]
 pub fn parse<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Packet, Reason> {
     let length = frame.length();
-    if let Some(prefix) = frame.view::<Prefix4>(0) {
-        if prefix.ethernet.kind != header::IPV4 {
-            return Err(Reason::Foreign);
-        }
-        let hints = hints(&prefix.ip, tables)?;
-        if prefix.ip.version_length == PLAIN_IPV4 && prefix.ip.fragment_bits() == 0 {
-            return Ok(packet(&prefix.ethernet, &prefix.ip, &prefix.tcp, hints, L3 + 20, length));
-        }
+    if let Some(prefix) = frame.view::<Prefix4>(0)
+        && prefix.ip.version_length == PLAIN_IPV4
+        && prefix.ip.fragment_bits() == 0
+    {
+        return Ok(packet(&prefix.ethernet, &prefix.ip, &prefix.tcp, L3 + 20, length));
     }
     unusual(frame, tables, length)
 }
 
-/// What the filter says of both addresses; most packets that are not ours end here.
+/// What becomes of a packet of another protocol than TCP for an address that may be a VIP: nothing but ICMP
+/// reaches a VIP that we announce.
 #[inline(always)]
-fn hints<T: Tables>(ip: &Ipv4, tables: &T) -> Result<u8, Reason> {
-    let (source, target) = (tables.filter(ip.source), tables.filter(ip.target));
-    // VIP 1 → TO_VIP 1; BACKEND 2 → FROM_BACKEND 2 or TO_BACKEND 4.
-    let hints = (target & filter::VIP) | (source & filter::BACKEND) | ((target & filter::BACKEND) << 1);
-    if hints == 0 || ip.protocol != protocol::TCP {
-        return Err(Reason::Foreign);
+pub fn other<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Reason {
+    let Some(Network4 { ip, .. }) = frame.view::<Network4>(0) else { return Reason::Foreign };
+    match tables.vip(ip.target) {
+        Some(vip) if vip.flags & Vip::ANNOUNCED != 0 && ip.protocol != protocol::ICMP => Reason::Unserved,
+        _ => Reason::Foreign,
     }
-    Ok(hints)
 }
 
 /// The packet whose headers these are, with whatever is wrong with it.
 #[inline(always)]
-fn packet(ethernet: &Ethernet, ip: &Ipv4, tcp: &Tcp, hints: u8, l4: usize, frame_length: usize) -> Packet {
+fn packet(ethernet: &Ethernet, ip: &Ipv4, tcp: &Tcp, l4: usize, frame_length: usize) -> Packet {
     let length = u16::from_be_bytes(ip.length.0);
     let header = ((tcp.offset >> 4) as usize) << 2;
     let end = L3.wrapping_add(length as usize);
@@ -168,7 +188,6 @@ fn packet(ethernet: &Ethernet, ip: &Ipv4, tcp: &Tcp, hints: u8, l4: usize, frame
         source,
         target,
         from: ethernet.source,
-        hints,
         flags: tcp.flags,
         l4: l4 as u8,
         length,
@@ -193,13 +212,8 @@ fn endpoints(ip: &Ipv4, source: Port, target: Port) -> (Endpoint, Endpoint) {
 /// Options, fragments, headers that cannot be, and frames too short for Ethernet, IPv4 and TCP.
 #[inline(always)]
 fn unusual<F: Frame, T: Tables>(frame: &mut F, tables: &T, length: usize) -> Result<Packet, Reason> {
-    // Without whole addresses nobody can say whose it is; the kernel drops such a stump.
     let network = *frame.view::<Network4>(0).ok_or(Reason::Foreign)?;
-    if network.ethernet.kind != header::IPV4 {
-        return Err(Reason::Foreign);
-    }
     let ip = &network.ip;
-    let hints = hints(ip, tables)?;
     let words = (ip.version_length & 15) as usize;
     if ip.version_length >> 4 != 4 || words < 5 {
         return portless(tables, ip.target, Reason::BadHeader);
@@ -207,24 +221,19 @@ fn unusual<F: Frame, T: Tables>(frame: &mut F, tables: &T, length: usize) -> Res
     if ip.is_later_fragment() {
         return portless(tables, ip.target, Reason::Fragment);
     }
-    // RFC 791: the header is as long as it says, in words of four octets.
+    // RFC 791: the header is as long as it says, in words of four octets: at most 14 + 60 octets lie before TCP.
+    // The masks differ, and keep the compiler from reading for both views what only one of them has checked.
     let l4 = L3.wrapping_add(words << 2);
-    match frame.view::<Tcp>(l4) {
-        Some(tcp) => Ok(packet(&network.ethernet, ip, tcp, hints, l4, length)),
-        None => stub(frame, tables, &network, hints, l4),
+    match frame.view::<Tcp>(masked::<0x7e>(l4 as u64)) {
+        Some(tcp) => Ok(packet(&network.ethernet, ip, tcp, l4, length)),
+        None => stub(frame, tables, &network, l4),
     }
 }
 
 /// A packet whose TCP header is not whole: it has an owner as long as its ports are there.
 #[inline(always)]
-fn stub<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    network: &Network4,
-    hints: u8,
-    l4: usize,
-) -> Result<Packet, Reason> {
-    let Some(ports) = frame.view::<header::Ports>(l4) else {
+fn stub<F: Frame, T: Tables>(frame: &mut F, tables: &T, network: &Network4, l4: usize) -> Result<Packet, Reason> {
+    let Some(ports) = frame.view::<header::Ports>(masked::<0xfe>(l4 as u64)) else {
         return portless(tables, network.ip.target, Reason::Truncated);
     };
     let (source, target) = endpoints(&network.ip, ports.source, ports.target);
@@ -232,14 +241,14 @@ fn stub<F: Frame, T: Tables>(
     let flags = header::RST;
     let from = network.ethernet.source;
     let (length, payload, position, acknowledged) = (0, false, 0, 0);
-    Ok(Packet { source, target, from, hints, flags, l4: l4 as u8, length, payload, position, acknowledged, faults: 1 })
+    Ok(Packet { source, target, from, flags, l4: l4 as u8, length, payload, position, acknowledged, faults: 1 })
 }
 
-/// A TCP packet without ports: ours as soon as a TCP service stands on the address.
+/// A TCP packet without ports: ours as soon as a TCP service stands on the address, or we put the address there.
 #[inline(always)]
 fn portless<T: Tables>(tables: &T, target: Address4, reason: Reason) -> Result<Packet, Reason> {
     match tables.vip(target) {
-        Some(vip) if vip.protocols & lb_common::Vip::TCP != 0 => Err(reason),
+        Some(vip) if vip.protocols & Vip::TCP != 0 || vip.flags & Vip::ANNOUNCED != 0 => Err(reason),
         _ => Err(Reason::Foreign),
     }
 }

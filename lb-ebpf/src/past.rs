@@ -26,6 +26,10 @@ pub fn orphan<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, tables
         return ends(Reason::ToGateway);
     }
     if packet.opens() {
+        // A flow that is over gives way to a new connection on its ports.
+        if let Some(found) = spot.seek(tables, packet.target, Peer::backend(packet.source)) {
+            found.release(tables);
+        }
         // Backends are believed: what the backend says next proves the flow.
         let birth = birth_of(0, kind::DIRECT | kind::MIDLIFE, packet.length);
         tables.begin(number_of(packet.target), number_of(packet.source), way_of(packet.from, segment.nic), birth);

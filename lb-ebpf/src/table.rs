@@ -103,8 +103,10 @@ pub struct Pending {
 const _: () = assert!(size_of::<Place>() == size_of::<Flow>() && align_of::<Place>() == align_of::<Flow>());
 const _: () = assert!(size_of::<HalfPlace>() == size_of::<Half>() && align_of::<HalfPlace>() == align_of::<Half>());
 
-/// The number of no place.
+/// No place: the client and port have other entries, but not this one.
 pub const NOWHERE: u32 = u32::MAX;
+/// No place: the client and port have no entry at all.
+pub const NOBODY: u32 = u32::MAX - 1;
 
 /// What loops over sets and slots, by numbers alone: on BPF each is a function that the verifier looks at by
 /// itself, once, and not once more for every way that leads to it. What they do stands in the files named.
@@ -115,8 +117,6 @@ pub trait Calls {
     fn seek_half(&self, client: u64, peer: u64) -> u32;
     /// Claims a place for a new live flow of a client ([`track`](super::track)).
     fn claim(&self, client: u64) -> u32;
-    /// Claims a place for a new handshake of a client ([`half`](super::half)).
-    fn claim_half(&self, client: u64) -> u32;
     /// Notes the beginning of a flow of a client with a VIP; 0 where there was no place ([`enter`](super::enter)).
     fn begin(&self, client: u64, vip: u64, way: u64, birth: u64) -> u32;
     /// Takes the handshake at a place into the live table, with a packet; 0 where there was no place ([`enter`](super::enter)).
@@ -125,8 +125,12 @@ pub trait Calls {
     fn keeps_away(&self, client: u64, rules: u64, opens: u8) -> Decision;
     /// The backend for a client on a table ([`select`](super::select)).
     fn select(&self, client: u64, table: u64) -> Decision;
+    /// Whether a client and port do not talk to a backend ([`select`](super::select)).
+    fn is_free(&self, client: u64, peer: u64) -> u8;
     /// Another backend than `id` for a client that was moved before ([`select`](super::select)).
     fn another(&self, client: u64, table: u64, id: BackendId, moves: u8) -> BackendId;
+    /// Whether a table has another backend than `id`, free or not ([`select`](super::select)).
+    fn has_other(&self, client: u64, table: u64, id: BackendId, moves: u8) -> u8;
 }
 
 /// The maps.

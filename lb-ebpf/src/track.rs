@@ -11,7 +11,7 @@ use lb_common::{BackendId, Endpoint, Reason, SKEW, ended, idle, kind, limits};
 
 use super::{
     spot::{CLAIMED, NEAR, Peer, Spot, client_of, lowest, number_of, room, tag_of, zeros},
-    table::{NOWHERE, Place, Tables},
+    table::{NOBODY, NOWHERE, Place, Tables},
     verifier::{masked, times},
 };
 
@@ -24,33 +24,47 @@ pub struct Found<'t> {
 }
 
 impl Spot {
-    /// The number of the place of this client's flow with a peer.
+    /// The number of the place of this client's live flow with a peer, [`NOWHERE`] or [`NOBODY`].
     #[inline(always)]
-    fn search<T: Tables>(&self, tables: &T, client: Endpoint, peer: Peer) -> Option<u32> {
-        let pattern = self.pattern();
-        for set in self.sets {
-            for (half, word) in tables.tags(set)?.into_iter().enumerate() {
-                // Flows of one client share a tag, so every hit is looked at.
-                let mut hits = zeros(word ^ pattern);
-                for _ in 0..times::<4>() {
-                    if hits == 0 {
-                        break;
-                    }
-                    let number = number(set, (half as u32).wrapping_mul(4).wrapping_add(lowest(hits)));
-                    hits &= hits.wrapping_sub(1);
-                    if tables.place(number)?.who.holds(client, peer) {
-                        return Some(number);
-                    }
-                }
-            }
+    pub fn search<T: Tables>(&self, tables: &T, client: Endpoint, peer: Peer) -> u32 {
+        let mut others = NOBODY;
+        let [near, second, third] = self.sets;
+        // Written out: what is indexed in a loop would stand on the stack.
+        let found = self.look(tables, near, client, peer, &mut others);
+        if found < NOBODY {
+            return found;
         }
-        None
+        let found = self.look(tables, second, client, peer, &mut others);
+        if found < NOBODY {
+            return found;
+        }
+        self.look(tables, third, client, peer, &mut others)
     }
 
-    /// The live flow of this client with a peer, on the way that most packets take.
+    /// [`search`](Self::search) in one set; `others` becomes [`NOWHERE`] where the client may have another flow.
     #[inline(always)]
-    pub fn find<'t, T: Tables>(&self, tables: &'t T, client: Endpoint, peer: Peer) -> Option<&'t Place> {
-        tables.place(self.search(tables, client, peer)?)
+    fn look<T: Tables>(&self, tables: &T, set: u32, client: Endpoint, peer: Peer, others: &mut u32) -> u32 {
+        let pattern = self.pattern();
+        let Some([low, high]) = tables.tags(set) else { return *others };
+        // Flows of one client share a tag, so every hit is looked at: those of both words in one loop, the
+        // second word's one bit lower.
+        let mut hits = zeros(low ^ pattern) | zeros(high ^ pattern) >> 1;
+        for _ in 0..times::<8>() {
+            if hits == 0 {
+                break;
+            }
+            let hit = hits & hits.wrapping_neg();
+            hits ^= hit;
+            let upper = masked::<1>((hit & SECOND != 0) as u64) as u64;
+            let number = number(set, (upper as u32) << 2 | lowest(hit << upper));
+            let Some(place) = tables.place(number) else { break };
+            if place.who.holds(client, peer) {
+                return number;
+            }
+            // It may be another client's, by chance: then somebody looks once more for nothing.
+            *others = NOWHERE;
+        }
+        *others
     }
 
     /// The live flow of this client with a peer, where few packets come.
@@ -113,7 +127,7 @@ impl Spot {
 #[inline(always)]
 pub fn seek<T: Tables>(tables: &T, client: u64, peer: u64) -> u32 {
     let client = client_of(client);
-    Spot::of(tables.shape(), client).search(tables, client, Peer::of(peer)).unwrap_or(NOWHERE)
+    Spot::of(tables.shape(), client).search(tables, client, Peer::of(peer))
 }
 
 /// [`Calls::claim`](super::table::Calls::claim).
@@ -134,6 +148,8 @@ fn number(set: u32, way: u32) -> u32 {
 }
 
 const WAYS: u32 = limits::WAYS as u32;
+/// The bits of a set's second word, one lower than they were.
+const SECOND: u64 = 0x4000_4000_4000_4000;
 
 /// In a [`candidate`]: the flow is idle beyond its timeout.
 const EXPIRED: u64 = 1 << 60;

@@ -11,7 +11,7 @@ use aya::{
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use lb_ebpf::{
-    header::{ACK, FIN, SYN},
+    header::{ACK, FIN, RST},
     testing::{Floor as _, NIC_A, NIC_B, TcpPacket, World, tcp},
 };
 use machine::Machine;
@@ -61,8 +61,12 @@ struct Row {
     floor: u32,
     clients: u32,
     packets: Vec<(bool, TcpPacket)>,
-    /// What is run before, so that flows are there: a packet of every client.
-    before: Option<(u32, TcpPacket)>,
+    /// Who is there before: so many clients, each with these packets.
+    before: Option<(u32, Vec<(bool, TcpPacket)>)>,
+    /// What every client of a run sends before it is timed.
+    prelude: Vec<(bool, TcpPacket)>,
+    /// Packets of one run.
+    count: u32,
     /// One NIC (out where it came in, as a balancer on a stick) or two (redirect).
     nics: u16,
 }
@@ -93,19 +97,24 @@ fn main() {
 fn rows() -> Vec<Row> {
     let there = || tcp("10.0.0.0:1024", VIP);
     let back = || tcp(BACKEND, "10.0.0.0:1024").by_backend();
+    let mut syn_ack = back().syn_ack();
+    // What the client acknowledges.
+    syn_ack.sequence = there().acknowledgment.wrapping_sub(1);
+    syn_ack.acknowledgment = there().sequence;
+    let opening = vec![(false, there().syn()), (true, syn_ack)];
+    let handshake = [opening.clone(), vec![(false, there())]].concat();
     let row = |name, target_ns, clients, packets| Row {
         name,
         target_ns,
         floor: TRANSMIT,
         clients,
         packets,
-        before: Some((clients, there())),
+        before: Some((clients, handshake.clone())),
+        prelude: Vec::new(),
+        count: PACKETS,
         nics: 1,
     };
-    let connection = vec![
-        (false, there().syn()),
-        (true, back().syn_ack()),
-        (false, there()),
+    let rest = vec![
         (false, there().flags(ACK | 8)),
         (true, back()),
         (true, back().flags(ACK | 8)),
@@ -114,27 +123,33 @@ fn rows() -> Vec<Row> {
         (true, back().flags(FIN | ACK)),
         (false, there()),
     ];
+    let live = || Some((1 << 20, handshake.clone()));
+    let flood = |name, packet| Row { before: live(), ..row(name, 90.0, 1 << 23, vec![(false, packet)]) };
+    let proof = |name, before| Row {
+        before,
+        prelude: opening.clone(),
+        count: 1 << 15,
+        ..row(name, 600.0, 1 << 15, vec![(false, there())])
+    };
     vec![
         row("IPv4 TCP, established, one flow", 50.0, 1, vec![(false, there())]),
         row("IPv4 TCP, established, 65,536 flows in turn", 140.0, 1 << 16, vec![(false, there())]),
         row("IPv4 reply, backend to client, one flow", 85.0, 1, vec![(true, back())]),
         row("IPv4 reply, backend to client, 65,536 flows in turn", 140.0, 1 << 16, vec![(true, back())]),
         Row { nics: 2, ..row("IPv4 TCP, established, one flow, redirected", 50.0, 1, vec![(false, there())]) },
+        proof("the ACK that makes a live flow, room in the table", None),
+        proof("the ACK that makes a live flow, one evicted", Some((1 << 21, handshake.clone()))),
+        flood("SYN flood beside a million live flows, each SYN", there().syn()),
+        flood("ACK flood beside a million live flows, each ACK", there()),
+        flood("RST flood beside a million live flows, each RST", there().flags(RST)),
         Row {
             before: None,
-            ..row("new live flow each packet, room in the table", 600.0, 1 << 19, vec![(false, there())])
-        },
-        Row {
-            before: Some((1 << 21, there())),
-            ..row("new live flow each packet, one evicted", 600.0, 1 << 23, vec![(false, there())])
-        },
-        Row {
-            before: Some((1 << 21, there())),
-            ..row("SYN flood, each SYN", 90.0, 1 << 23, vec![(false, there().flags(SYN))])
-        },
-        Row {
-            before: None,
-            ..row("a whole connection, SYN to last ACK, per packet of ten", 140.0, 1 << 20, connection)
+            ..row(
+                "a whole connection, SYN to last ACK, per packet of ten",
+                140.0,
+                1 << 20,
+                [handshake.clone(), rest].concat(),
+            )
         },
         Row {
             floor: PASS,
@@ -182,26 +197,31 @@ impl Bench {
         if row.nics == 1 {
             world.nics.remove(&NIC_B);
         }
-        if let Some((clients, packet)) = &row.before {
-            self.prepare(TIDEGATE, *clients, &[(false, packet.clone())]);
-            self.run(*clients);
+        if let Some((clients, packets)) = &row.before {
+            self.prepare(TIDEGATE, *clients, packets);
+            self.run(*clients * packets.len() as u32);
         }
         let mut floors = Vec::new();
         let mut figures = Vec::new();
-        for _ in 0..RUNS {
+        for run in 0..RUNS as u32 {
             self.prepare(row.floor, row.clients, &row.packets);
-            floors.push(self.run(PACKETS));
+            floors.push(self.run(row.count));
             if row.before.is_none() {
                 self.machine.clear();
             }
-            let first = if matches!(row.before, Some((clients, _)) if clients != row.clients) {
+            let first = match &row.before {
+                Some((clients, _)) if *clients == row.clients => 0,
                 // Clients that were not there before, other ones in every run.
-                (1 << 21) + PACKETS * figures.len() as u32
-            } else {
-                0
+                _ => (1 << 21) + row.count * run,
             };
-            self.prepare_from(TIDEGATE, row.clients, &row.packets, first);
-            figures.push(self.run(PACKETS));
+            if !row.prelude.is_empty() {
+                self.prepare_from(TIDEGATE, 1 << 23, &row.prelude, first);
+                self.run(row.clients * row.prelude.len() as u32);
+                self.prepare_from(TIDEGATE, 1 << 23, &row.packets, first);
+            } else {
+                self.prepare_from(TIDEGATE, row.clients, &row.packets, first);
+            }
+            figures.push(self.run(row.count));
         }
         let (floor, figure) = (median(floors), median(figures));
         (figure - floor, floor)

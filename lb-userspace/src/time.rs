@@ -1,6 +1,9 @@
-//! Moments as arguments: nothing but [`control`](crate::control) and its tasks reads a clock.
+//! Moments as arguments, and how times are written: nothing but [`control`](crate::control) and its tasks reads a clock.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The units and their milliseconds, from small to large.
+pub const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// One moment, for counting and for showing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,13 @@ impl Now {
     pub fn after(self, time: Duration) -> Self {
         Self { at: self.at + time, wall: self.wall + time }
     }
+
+    /// An earlier moment, of which only the time of day is known; now, where that is later.
+    #[must_use]
+    pub fn before(self, wall: SystemTime) -> Self {
+        let passed = self.wall.duration_since(wall).unwrap_or_default();
+        self.at.checked_sub(passed).map_or(self, |at| Self { at, wall: self.wall - passed })
+    }
 }
 
 /// RFC 3339 in UTC, to the millisecond.
@@ -31,6 +41,19 @@ pub fn rfc3339(time: SystemTime) -> String {
     let (year, month, day) = date(days as i64);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// A duration as the file would write it.
+pub fn spelt(duration: Duration) -> String {
+    let mut millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (unit, factor) in UNITS.iter().rev() {
+        if millis >= *factor {
+            text.push_str(&format!("{}{unit}", millis / factor));
+            millis %= factor;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// The civil date of a day since 1970-01-01: eras of 400 years that begin on 1 March, so that leap
@@ -48,6 +71,14 @@ fn date(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_earlier_moment_is_never_later() {
+        let now = Now::read();
+        let second = Duration::from_secs(1);
+        assert_eq!(now.after(second).before(now.wall), now);
+        assert_eq!(now.before(now.wall + second), now);
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

@@ -15,11 +15,11 @@ use std::{
 use anyhow::Result;
 use lb_userspace::{
     config,
-    control::{self, Channels, Controller, Ended, Event, Network, Settings, follow, surroundings},
+    control::{self, Channels, Controller, Ended, Event, Network, Posting, Settings, follow, surroundings},
     datapath::memory::MemoryDatapath,
     health::prober,
     model::Model,
-    net::NextHop,
+    net::{Address, Link, NextHop},
     observe::{
         Request, client,
         documents::{BackendsByService, Reloaded, Status},
@@ -44,16 +44,16 @@ impl Network for Flat {
         Ok(NextHop::Known { ifindex: 2, mac: [2; 6] })
     }
 
-    async fn locals(&self) -> Result<BTreeSet<Ipv4Addr>> {
-        Ok([Ipv4Addr::new(10, 0, 0, 1)].into())
+    async fn addresses(&self) -> Result<BTreeSet<Address>> {
+        Ok(BTreeSet::new())
     }
 
     async fn resolve(&self, _: u32, _: Ipv4Addr) -> Result<()> {
         Ok(())
     }
 
-    async fn names(&self) -> Result<BTreeMap<u32, String>> {
-        Ok([(2, "eth0".to_owned())].into())
+    async fn links(&self) -> Result<Vec<Link>> {
+        Ok(Vec::new())
     }
 
     fn changes(&self) -> mpsc::Receiver<()> {
@@ -104,6 +104,7 @@ impl Alive {
         let (found, probes) = mpsc::channel(64);
         let (targets, wanted_targets) = watch::channel(BTreeMap::new());
         let (addresses, wanted_addresses) = watch::channel(BTreeSet::new());
+        let (postings, _) = watch::channel(Posting::default());
         let socket = Socket::bind(&directory.path().join("s")).unwrap();
         tokio::spawn(prober::probe(wanted_targets, found));
         tokio::spawn(surroundings::follow(Arc::new(Flat), wanted_addresses, events.clone()));
@@ -114,7 +115,8 @@ impl Alive {
         let ended = tokio::task::spawn_blocking(move || {
             let load = Box::new(move || load(&file));
             let mut controller = Controller::new(datapath, settings, model, load, Now::read()).ok().unwrap();
-            let channels = Channels { events: inbox, probes, targets, addresses };
+            let drains = watch::channel(Vec::new()).0;
+            let channels = Channels { events: inbox, probes, targets, addresses, drains, postings };
             let on_ready = |_: &_| say_ready.send(()).unwrap();
             let loop_ = control::serve(&mut controller, channels, on_ready);
             let ended = tokio::runtime::Handle::current().block_on(loop_);

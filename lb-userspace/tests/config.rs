@@ -5,17 +5,21 @@
 
 use std::{
     fs, io,
-    net::SocketAddrV4,
+    net::{SocketAddr, SocketAddrV4},
     num::NonZeroU32,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use lb_userspace::{
     commands::check::check,
     config::{self, Faults, MAX_FILE},
-    model::{Backend, Health, Model, Service, XdpMode},
+    model::{
+        Access, AllDown, Backend, Drain, Health, Http, Limits, LiveFlows, LogConnections, Measure, Model, Rate, Retry,
+        Service, Timeouts, XdpMode,
+    },
 };
 
 const SMALLEST: &str = "version: 1\nservices:\n  web:\n    listen: 203.0.113.10:80\n    backends: [10.0.1.11:8080]\n";
@@ -36,6 +40,10 @@ fn model(text: &str) -> Model {
 #[track_caller]
 fn faults(text: &str) -> Faults {
     config::parse(text, "tidegate.yaml").expect_err("a fault")
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 fn at(text: &str) -> SocketAddrV4 {
@@ -80,25 +88,34 @@ fn nothing_that_is_promised_is_unknown() {
     let promised = fs::read_to_string(here().join("design-full-shape.yaml")).expect("readable");
     let faults = faults(&promised).faults;
     assert!(faults.iter().all(|fault| fault.message.contains("this version does not have ")), "{faults:?}");
-    assert_eq!(faults.len(), 23);
+    assert_eq!(faults.len(), 13);
 }
 
 #[test]
 fn the_smallest_file_has_all_defaults() {
     let model = model(SMALLEST);
     assert_eq!((model.node.interfaces.len(), model.node.xdp, model.node.max_flows), (0, XdpMode::Auto, 1_000_000));
-    assert_eq!((model.log_level, model.socket), (None, None));
+    assert!(model.node.announce_vips);
+    assert_eq!((model.log_level, model.log_connections), (None, LogConnections::Off));
+    assert_eq!((model.socket, model.http), (None, None));
     let web = Service {
         listen: vec![at("203.0.113.10:80")],
         slots: 4093,
         health: Some(Health {
             port: None,
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(1),
+            interval: seconds(2),
+            timeout: seconds(1),
             rise: NonZeroU32::new(2).expect("two"),
             fall: NonZeroU32::new(3).expect("three"),
         }),
-        drain: Duration::from_secs(300),
+        timeouts: Timeouts { syn: seconds(60), established: seconds(7800), fin: seconds(30) },
+        drain: Drain { time: seconds(300), then: LiveFlows::Keep },
+        all_down: AllDown::Reject,
+        on_down: LiveFlows::Keep,
+        retry: Retry::None,
+        measure: Measure::FirstByte,
+        limits: Limits { rate: None, per_source: None },
+        access: Access { allow: None, deny: [].into() },
         backends: vec![Backend { name: None, address: at("10.0.1.11:8080"), weight: 1 }],
     };
     assert_eq!(model.services.into_iter().collect::<Vec<_>>(), [("web".to_owned(), web)]);
@@ -108,15 +125,23 @@ fn the_smallest_file_has_all_defaults() {
 fn defaults_and_short_forms_mean_the_long_form() {
     let long = "
 version: 1
-node: {interfaces: [], xdp: auto, max_flows: 1_000_000}
-log: {}
+node: {interfaces: [], xdp: auto, max_flows: 1_000_000, announce_vips: true}
+log: {connections: off}
 admin: {}
 defaults:
   mode: nat
   algorithm: source-hash
   protocol: tcp
   slots: 4093
-  drain: {for: 5m}
+  timeouts: {syn: 60s, established: 2h10m, fin: 30s}
+  drain: {for: 5m, then: keep}
+  all_down: reject
+  on_down: keep
+  retry: none
+  measure: first-byte
+  limits: none
+  allow: none
+  deny: none
   health: {tcp: {}, interval: 2s, timeout: 1s, rise: 2, fall: 3}
 services:
   web:
@@ -125,7 +150,9 @@ services:
     mode: nat
     algorithm: source-hash
     slots: 4093
+    timeouts: {syn: 1m, established: 130m, fin: 30s}
     drain: 300s
+    limits: {rate: none, per_source: none}
     health: {tcp: {}, interval: 2000ms, timeout: 1s, rise: 2, fall: 3}
     backends:
       - {address: '10.0.1.11:8080', weight: 1}
@@ -155,8 +182,70 @@ services:
     assert_eq!(health("own-time"), Some((Some(9), 3, 7)));
     assert_eq!(health("own-kind"), Some((None, 5, 7)));
     assert_eq!(health("none"), None);
-    let rest = |name: &str| (services[name].slots, services[name].drain.as_secs());
+    let rest = |name: &str| (services[name].slots, services[name].drain.time.as_secs());
     assert_eq!((rest("as-default"), rest("own-time"), rest("own-kind")), ((65537, 60), (4093, 60), (65537, 120)));
+}
+
+#[test]
+fn policy_merges_key_by_key_and_none_switches_off() {
+    let services = model(
+        "
+version: 1
+defaults:
+  timeouts: {syn: 5s, established: 1h}
+  drain: {for: 1m, then: reset}
+  all_down: any
+  on_down: reset
+  retry: refused
+  measure: handshake
+  limits: {rate: 600/m, per_source: 200}
+  allow: [192.0.2.0/24, 10.0.0.0/8, 10.0.0.0/8, \"::/0\"]
+  deny: 10.1.2.3
+services:
+  as-default: {listen: 203.0.113.10:1, backends: [10.0.0.1]}
+  own: {listen: 203.0.113.10:2, backends: [10.0.0.1], timeouts: {fin: 7s}, drain: 2m, limits: {per_source: 9},
+        deny: [10.9.0.0/16], on_down: keep, all_down: drop, measure: none}
+  off: {listen: 203.0.113.10:3, backends: [10.0.0.1], limits: none, allow: none, deny: none, retry: none,
+        drain: {then: keep}}
+  half: {listen: 203.0.113.10:4, backends: [10.0.0.1], limits: {rate: none}, deny: []}
+",
+    )
+    .services;
+    let times = |name: &str| {
+        let Timeouts { syn, established, fin } = services[name].timeouts;
+        (syn.as_secs(), established.as_secs(), fin.as_secs(), services[name].drain.time.as_secs())
+    };
+    assert_eq!((times("as-default"), times("own")), ((5, 3600, 30, 60), (5, 3600, 7, 120)));
+    let ends = |name: &str| (services[name].drain.then, services[name].on_down, services[name].all_down);
+    assert_eq!(ends("as-default"), (LiveFlows::Reset, LiveFlows::Reset, AllDown::Any));
+    assert_eq!(ends("own"), (LiveFlows::Reset, LiveFlows::Keep, AllDown::Drop));
+    assert_eq!(ends("off"), (LiveFlows::Keep, LiveFlows::Reset, AllDown::Any));
+    let looks = |name: &str| (services[name].retry, services[name].measure);
+    assert_eq!(looks("as-default"), (Retry::Refused, Measure::Handshake));
+    assert_eq!((looks("own"), looks("off").0), ((Retry::Refused, Measure::None), Retry::None));
+    let limits = |name: &str| (services[name].limits.rate, services[name].limits.per_source.map(NonZeroU32::get));
+    let rate = NonZeroU32::new(600).map(|connections| Rate { connections, time: seconds(60) });
+    assert_eq!((limits("as-default"), limits("own")), ((rate, Some(200)), (rate, Some(9))));
+    assert_eq!((limits("off"), limits("half")), ((None, None), (None, Some(200))));
+    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a prefix")).collect::<Arc<[_]>>();
+    let access = |name: &str| services[name].access.clone();
+    let allow = Some(nets(&["10.0.0.0/8", "192.0.2.0/24"]));
+    assert_eq!(access("as-default"), Access { allow: allow.clone(), deny: nets(&["10.1.2.3/32"]) });
+    assert_eq!(access("own"), Access { allow: allow.clone(), deny: nets(&["10.9.0.0/16"]) });
+    assert_eq!((access("off"), access("half")), (Access::default(), Access { allow, deny: [].into() }));
+}
+
+#[test]
+fn node_admin_and_log_say_what_they_mean() {
+    let model = |keys: &str| model(&format!("{keys}\n{SMALLEST}"));
+    assert!(!model("node: {announce_vips: false}").node.announce_vips);
+    assert_eq!(model("admin: {http: none}").http, Some(Http::Off));
+    let http = |text: &str| text.parse::<SocketAddr>().ok().map(Http::At);
+    assert_eq!(model("admin: {http: 192.0.2.1:80}").http, http("192.0.2.1:80"));
+    assert_eq!(model("admin: {http: \"[::1]:9191\"}").http, http("[::1]:9191"));
+    let logged = |word: &str| model(&format!("log: {{connections: {word}}}")).log_connections;
+    assert_eq!((logged("errors"), logged("all")), (LogConnections::Errors, LogConnections::All));
+    assert_eq!(NonZeroU32::new(100).map(LogConnections::OneIn), Some(logged("1/100")));
 }
 
 #[test]
@@ -175,7 +264,7 @@ services:
     )
     .services;
     assert_eq!(services["api"].listen, [at("203.0.113.10:81")]);
-    assert_eq!(services["api"].drain, Duration::from_secs(10));
+    assert_eq!(services["api"].drain.time, seconds(10));
     assert_eq!(services["app"].backends[1], Backend { name: Some("b".into()), address: at("10.0.0.2:82"), weight: 5 });
 }
 

@@ -64,6 +64,9 @@ fn capacities_are_faults_and_work_stays_linear() {
         faults(&many(65, ", slots: 65537")).faults[0].message,
         "65 services have tables of 65537 slots (at most 64)"
     );
+    let deny = list(20_000).replace(":80", "");
+    let text = format!("version: 1\ndefaults: {{deny: [{deny}]}}\n{}", many(2, "").replace("version: 1\n", ""));
+    assert_eq!(faults(&text).faults[0].message, "40000 prefixes in `allow` and `deny` (at most 32768)");
     let faults = faults(&many(5000, ", weight: 1"));
     assert_eq!((faults.faults.len(), faults.count()), (1000, 5001));
     assert!(worked() - start < Duration::from_secs(20));

@@ -10,12 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_common::Limits;
 use lb_userspace::{
     config,
     control::{Controller, Event, Settings, Surroundings},
     datapath::{Datapath as _, Snapshot, memory::MemoryDatapath},
     model::Model,
-    net::NextHop,
+    net::{Address, NextHop},
     time::Now,
 };
 
@@ -40,7 +41,9 @@ fn controller(datapath: MemoryDatapath, file: &Arc<Mutex<Model>>, now: Now) -> C
 }
 
 fn surroundings(models: &[&Model]) -> Event {
-    let mut found = Surroundings { locals: [Ipv4Addr::new(10, 0, 0, 1)].into(), ..Surroundings::default() };
+    let own = Ipv4Addr::new(10, 0, 0, 1);
+    let own = Address { address: own, ifindex: 2, subnet: (own, 24), is_marked: false };
+    let mut found = Surroundings { addresses: [own].into(), ..Surroundings::default() };
     for backend in models.iter().flat_map(|model| model.services.values()).flat_map(|service| &service.backends) {
         found.hops.insert(*backend.address.ip(), NextHop::Known { ifindex: 2, mac: [2; 6] });
     }
@@ -51,15 +54,26 @@ const BEFORE: &str = "
 version: 1
 defaults: {health: none}
 services:
-  api: {listen: 203.0.113.11:80, backends: [10.0.1.11:80, 10.0.1.12:80]}
-  old: {listen: 203.0.113.12:80, backends: [10.0.1.13:80]}
+  api:
+    listen: 203.0.113.11:80
+    backends: [10.0.1.11:80, 10.0.1.12:80]
+    limits: {rate: 10/s, per_source: 7}
+    allow: [10.0.0.0/8, 192.0.2.0/24]
+    deny: [10.66.0.0/16]
+  old: {listen: 203.0.113.12:80, backends: [10.0.1.13:80], limits: {rate: 9/s}, deny: 198.51.100.0/24}
   web: {listen: [203.0.113.10:80, 203.0.113.10:443], slots: 65537, backends: [10.0.1.11:80, 10.0.1.14:80]}
 ";
 const AFTER: &str = "
 version: 1
 defaults: {health: none}
 services:
-  api: {listen: 203.0.113.10:443, backends: [10.0.1.12:80, {address: 10.0.1.15:80, weight: 7}]}
+  api:
+    listen: 203.0.113.10:443
+    backends: [10.0.1.12:80, {address: 10.0.1.15:80, weight: 7}]
+    limits: {per_source: 5}
+    timeouts: {established: 1h}
+    all_down: drop
+    deny: [10.66.6.0/24, 10.0.0.0/8]
   new: {listen: 203.0.113.12:80, slots: 65537, backends: [10.0.1.16:80]}
   web: {listen: [203.0.113.10:80, 203.0.113.13:80], backends: [10.0.1.11:80, 10.0.1.14:80, 10.0.1.17:80]}
 ";
@@ -77,6 +91,15 @@ fn served(maps: &Snapshot) -> BTreeMap<String, Vec<String>> {
             (format!("{:?}:{:?}", listen.address, listen.port), table.iter().map(address).collect())
         })
         .collect()
+}
+
+/// What is said of clients, by the service's name.
+fn policy(maps: &Snapshot) -> BTreeMap<String, (Option<Limits>, BTreeMap<String, u32>)> {
+    let said = |id: u16| {
+        let access = maps.access.iter().filter(move |(prefix, _)| prefix.service == id);
+        access.map(|(prefix, verdict)| (prefix.clients.to_string(), *verdict)).collect()
+    };
+    maps.names.iter().map(|(id, name)| (name.clone(), (maps.limits.get(id).copied(), said(*id)))).collect()
 }
 
 /// From `BEFORE` to `AFTER` with a step that fails after `good` ones; the controller is replaced by
@@ -134,10 +157,57 @@ fn whichever_step_fails_every_endpoint_is_served_as_before_or_after_and_in_the_e
             assert_eq!(served(&end), served_new, "after {good} steps and a new try");
             assert_eq!(end.backends.len(), new.backends.len(), "after {good} steps and a new try");
             assert_eq!((&end.endpoints, &end.locals), (&new.endpoints, &new.locals));
+            assert_eq!(policy(&end), policy(&new), "after {good} steps and a new try");
             good += 1;
         }
-        assert!(good > 15, "only {good} steps");
+        assert!(good > 25, "only {good} steps");
     }
+}
+
+#[test]
+fn a_nic_that_vanishes_is_said_to_be_gone_and_is_taken_back_when_it_returns() {
+    let mut now = Now::read();
+    let model = model(BEFORE);
+    let mut controller = controller(MemoryDatapath::new(), &Arc::new(Mutex::new(model.clone())), now);
+    let with = |nics: &[(u32, &str)], bare: &[u32], hop: NextHop| {
+        let Event::Surroundings(Ok(mut found)) = surroundings(&[&model]) else { panic!("surroundings") };
+        found.names = nics.iter().map(|(ifindex, name)| (*ifindex, (*name).to_owned())).collect();
+        // The VIPs are the host's own.
+        let listens = model.services.values().flat_map(|service| &service.listen).map(|listen| *listen.ip());
+        found.addresses.extend(listens.map(|vip| Address {
+            address: vip,
+            ifindex: 1,
+            subnet: (vip, 32),
+            is_marked: false,
+        }));
+        found.bare = bare.iter().copied().collect();
+        found.hops.values_mut().for_each(|way| *way = hop.clone());
+        Event::Surroundings(Ok(found))
+    };
+    let known = |ifindex| NextHop::Known { ifindex, mac: [2; 6] };
+    let eligible = |controller: &Controller<MemoryDatapath>| {
+        controller.datapath().maps.tables.values().flatten().filter(|id| **id != 0).count()
+    };
+    controller.absorb(with(&[(1, "lo"), (2, "eth0")], &[1], known(2)), now);
+    controller.turn(now);
+    assert!(controller.is_ready() && eligible(&controller) > 0);
+    controller.absorb(with(&[(1, "lo")], &[1], NextHop::NoRoute), now);
+    controller.turn(now);
+    assert!(!controller.is_ready(), "no NIC is left");
+    assert_eq!(eligible(&controller), 0, "no backend is reached");
+    // It is back, and something keeps us off it.
+    controller.absorb(with(&[(1, "lo"), (7, "eth0")], &[1, 7], known(7)), now);
+    controller.turn(now);
+    assert_eq!(controller.datapath().attached[0].ifindex, 2);
+    controller.datapath_mut().returned.insert("eth0".into(), 7);
+    controller.turn(now);
+    assert_eq!(controller.datapath().attached[0].ifindex, 2, "not before the pause is over");
+    while controller.datapath().attached[0].ifindex == 2 {
+        let wake = controller.turn(now).expect("another try is due");
+        now = now.after((wake - now.at).max(Duration::from_millis(1)));
+    }
+    controller.turn(now);
+    assert!(controller.is_ready() && eligible(&controller) > 0);
 }
 
 /// A thousand services with ten backends each.

@@ -15,6 +15,7 @@ use lb_userspace::{
     },
     model::XdpMode,
 };
+use nix::mount::{MsFlags, mount};
 use space::{Space, bridge, delete, link, link_id, program, set_mtu, veth};
 
 /// Why an open fails, as the operator reads it.
@@ -57,6 +58,21 @@ fn a_first_start_attaches_and_detach_leaves_nothing() {
     assert!(detach(&space.pin_dir()).unwrap());
     nothing_is_left(&space, &["eth0", "eth1"]);
     assert!(!detach(&space.pin_dir()).unwrap(), "once more, and nothing to do");
+}
+
+#[test]
+fn the_kernels_own_type_information_is_not_needed() {
+    let space = Space::enter();
+    veth("eth0", "peer0");
+    // A kernel built without CONFIG_DEBUG_INFO_BTF, as far as a process can see. It still takes ours with the maps.
+    mount(Some("tmpfs"), "/sys/kernel", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    assert!(!fs::exists("/sys/kernel/btf/vmlinux").unwrap());
+    let mut datapath = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
+    assert_eq!(datapath.reasons().unwrap(), [0; Reason::COUNT]);
+    drop(datapath);
+    assert!(KernelDatapath::open(&space.options(&["eth0"])).unwrap().adopted());
+    assert!(detach(&space.pin_dir()).unwrap());
+    nothing_is_left(&space, &["eth0"]);
 }
 
 #[test]

@@ -175,6 +175,40 @@ fn vips_and_filter_say_what_is_published() {
 }
 
 #[test]
+fn an_announced_vip_is_kept_over_everything_until_it_is_announced_no_more() {
+    let space = Space::enter();
+    veth("eth0", "peer0");
+    let mut datapath = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
+    let (vip, listen) = (Ipv4Addr::new(203, 0, 113, 10), endpoint("203.0.113.10:80"));
+    let service = Service { id: 7, table: 7, slots: slots::SMALL, flags: 0 };
+    assert!(datapath.apply(&Step::Announce(vip)).is_err(), "nothing is served on it");
+    let steps = [Step::PublishService(listen, service), Step::Announce(vip), Step::Announce(vip)];
+    steps.iter().for_each(|step| datapath.apply(step).unwrap());
+    let vips: HashMap<_, Address4, Vip> = space.pinned("VIPS").try_into().unwrap();
+    let there = || vips.get(&vip.into(), 0).ok().map(|vip| (vip.protocols, vip.flags));
+    assert_eq!(there(), Some((Vip::TCP, Vip::ANNOUNCED)));
+    // Withdrawn, served again, withdrawn, and another controller.
+    let turns = [Step::WithdrawService(listen), Step::PublishService(endpoint("203.0.113.10:81"), service)];
+    turns.iter().for_each(|step| datapath.apply(step).unwrap());
+    assert_eq!(there(), Some((Vip::TCP, Vip::ANNOUNCED)));
+    datapath.apply(&Step::WithdrawService(endpoint("203.0.113.10:81"))).unwrap();
+    assert!(datapath.flows().unwrap().quiet.is_empty(), "who read the service may still make its flow");
+    drop(datapath);
+    let mut datapath = KernelDatapath::open(&space.options(&["eth0"])).unwrap();
+    assert_eq!(datapath.snapshot().unwrap().announced, [vip].into());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while datapath.flows().unwrap().quiet != [vip].into() {
+        assert!(Instant::now() < deadline, "sweeps never say that it is quiet");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(there(), Some((0, Vip::ANNOUNCED)), "its address is still on the gateway");
+    datapath.apply(&Step::Unannounce(vip)).unwrap();
+    datapath.apply(&Step::Unannounce(vip)).unwrap();
+    assert_eq!((datapath.flows().unwrap().quiet.len(), there()), (0, None));
+    datapath.apply(&Step::Unannounce(vip)).unwrap();
+}
+
+#[test]
 fn traffic_is_summed_kept_and_begins_at_zero() {
     let space = Space::enter();
     veth("eth0", "peer0");

@@ -3,10 +3,17 @@
 
 mod space;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, thread, time::Duration};
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    thread,
+    time::Duration,
+};
 
-use lb_userspace::net::{Netlink, NextHop};
-use rtnetlink::{RouteMessageBuilder, packet_route::neighbour::NeighbourState};
+use lb_userspace::net::{Address, Netlink, NextHop, remove_marked_now};
+use rtnetlink::{
+    RouteMessageBuilder,
+    packet_route::{neighbour::NeighbourState, route::RouteScope},
+};
 use space::{Elsewhere, Space, add_address, link, netlink, run, set_mac, set_up, veth};
 use tokio::{sync::mpsc::Receiver, time::timeout};
 
@@ -89,10 +96,58 @@ fn no_route_and_the_gateway_itself_are_no_next_hop() {
         for nowhere in ["198.51.100.1", "10.0.0.1", "10.0.0.255", "127.0.0.1"] {
             assert_eq!(netlink.next_hop(address(nowhere)).await.unwrap(), NextHop::NoRoute, "{nowhere}");
         }
-        assert_eq!(netlink.locals().await.unwrap(), BTreeSet::from([address("10.0.0.1")]));
-        let names = netlink.names().await.unwrap();
-        assert_eq!(names.get(&link("eth0").ifindex).map(String::as_str), Some("eth0"));
+        let own = netlink.addresses().await.unwrap();
+        let own: Vec<_> = own.iter().filter(|at| !at.address.is_loopback()).collect();
+        let subnet = (address("10.0.0.1"), 24);
+        let ifindex = link("eth0").ifindex;
+        assert_eq!(own, [&Address { address: address("10.0.0.1"), ifindex, subnet, is_marked: false }]);
     });
+}
+
+#[test]
+fn a_vip_is_added_and_taken_away_and_never_spoken_with() {
+    let (_space, _neighbour) = wire();
+    let vip = address("203.0.113.10");
+    // A NIC that has no other address, and a network behind it.
+    veth("eth1", "peer1");
+    let (eth0, eth1) = (link("eth0").ifindex, link("eth1").ifindex);
+    let behind = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address("198.51.100.0"), 24);
+    let behind = behind.output_interface(eth1).scope(RouteScope::Link).build();
+    let route = || {
+        let behind = behind.clone();
+        netlink(|handle| async move { handle.route().add(behind).execute().await });
+    };
+    route();
+    let chosen = || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect("198.51.100.1:9").and_then(|()| socket.local_addr()).unwrap().ip()
+    };
+    run(async {
+        let netlink = Netlink::new().unwrap();
+        for ifindex in [eth1, 1] {
+            netlink.add_address(vip, ifindex).await.unwrap();
+            netlink.add_address(vip, ifindex).await.unwrap();
+        }
+        let seats = async || {
+            let all = netlink.addresses().await.unwrap();
+            all.into_iter().filter(|at| at.address == vip).map(|at| (at.ifindex, at.is_marked)).collect::<Vec<_>>()
+        };
+        assert_eq!(seats().await, [(1, true), (eth1, true)]);
+        assert_eq!(chosen(), address("10.0.0.1"), "an address of another NIC, and not the VIP of this one");
+        // Somebody else's address stays, whatever it is asked for.
+        netlink.add_address(address("10.0.0.1"), eth0).await.unwrap();
+        remove_marked_now(&[vip, address("10.0.0.2")].into()).unwrap();
+        remove_marked_now(&[vip].into()).unwrap();
+        assert_eq!(seats().await, []);
+        netlink.remove_address(vip, eth1).await.unwrap();
+        netlink.remove_address(vip, 0x7fff_ffff).await.unwrap();
+        assert!(netlink.add_address(vip, 0x7fff_ffff).await.is_err());
+        assert!(netlink.addresses().await.unwrap().iter().any(|at| at.address == address("10.0.0.1") && !at.is_marked));
+    });
+    // The mark is why: without it, the kernel does speak with it. (The last address took the routes along.)
+    add_address("eth1", "203.0.113.10", 32);
+    route();
+    assert_eq!(chosen(), vip);
 }
 
 #[test]
@@ -113,9 +168,7 @@ fn changes_are_told_and_mere_checks_are_not() {
         });
         quiet(&mut changes).await;
         thread::scope(|scope| {
-            scope.spawn(|| {
-                neighbour.within(|| std::net::UdpSocket::bind("10.0.0.2:0").unwrap().send_to(b"x", "10.0.0.1:9"))
-            });
+            scope.spawn(|| neighbour.within(|| UdpSocket::bind("10.0.0.2:0").unwrap().send_to(b"x", "10.0.0.1:9")));
         });
         timeout(Duration::from_secs(15), changes.recv()).await.expect("a word of the new MAC").unwrap();
         becomes(&netlink, "10.0.0.2", NextHop::Known { ifindex, mac }).await;
@@ -129,6 +182,7 @@ fn changes_are_told_and_mere_checks_are_not() {
 
         thread::spawn(|| add_address("lo", "203.0.113.10", 32)).join().unwrap();
         timeout(Duration::from_secs(5), changes.recv()).await.expect("a word of the address").unwrap();
-        assert!(netlink.locals().await.unwrap().contains(&address("203.0.113.10")));
+        let own = netlink.addresses().await.unwrap();
+        assert!(own.iter().any(|at| at.address == address("203.0.113.10") && !at.is_marked));
     });
 }

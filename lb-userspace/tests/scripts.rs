@@ -6,7 +6,7 @@
 //! | line | does |
 //! |---|---|
 //! | `file` | the file is now the indented YAML; the first one starts a controller on empty maps, and later ones are reloads |
-//! | `restart` | another controller on the maps as they are |
+//! | `restart` | another controller on the maps as they are, which knows what the first one kept of backends that drain |
 //! | `probe B… OUTCOME [xN]` | probes of these backends, a round in every interval of 2 s; `all` are all of the file; outcomes: `up`, `refused`, `silent`, `unreachable`, `ours` |
 //! | `wait N` | N seconds pass |
 //! | `hop ADDRESS WAY` | the way to an address: a NIC's name, `unresolved` or `none`; `locals A…` are the gateway's own |
@@ -32,11 +32,11 @@ use std::{
 use lb_common::{BackendId, Traffic};
 use lb_userspace::{
     config,
-    control::{Controller, Event, Question, Settings, Surroundings},
+    control::{Controller, Drained, Event, Question, Settings, Surroundings},
     datapath::{Snapshot, memory::MemoryDatapath},
     health::{Outcome, prober::Probed},
     model::Model,
-    net::NextHop,
+    net::{Address, NextHop},
     observe::documents::{BackendsByService, Status},
     plan::{Printed, endpoint},
     time::Now,
@@ -97,9 +97,9 @@ impl Stage {
             file: Arc::new(Mutex::new(Err("no file".to_owned()))),
             names: BTreeMap::new(),
             surroundings: Surroundings {
-                locals: ["10.0.1.1".parse().unwrap()].into(),
-                hops: BTreeMap::new(),
+                addresses: [own("10.0.1.1")].into(),
                 names: [(2, "eth0".to_owned()), (3, "eth1".to_owned())].into(),
+                ..Surroundings::default()
             },
             shown: Snapshot::default(),
         };
@@ -136,14 +136,16 @@ impl Stage {
         match words {
             ["file"] => self.reload(block, place),
             ["restart"] => {
+                let mut drains = Vec::new();
+                self.controller().update_drains(&mut drains);
                 let datapath = self.controller.take().unwrap().into_datapath();
                 let model = self.file.lock().unwrap().clone().unwrap();
-                self.start(datapath, model);
+                self.start(datapath, model, drains);
             }
             ["probe", rest @ ..] => self.probe(rest, place),
             ["wait", seconds] => self.wait(seconds.parse().unwrap()),
             ["locals", addresses @ ..] => {
-                self.surroundings.locals = addresses.iter().map(|address| address.parse().unwrap()).collect();
+                self.surroundings.addresses = addresses.iter().map(|address| own(address)).collect();
                 self.look_around();
             }
             ["hop", address, way] => {
@@ -203,7 +205,12 @@ impl Stage {
     }
 
     fn reload(&mut self, yaml: &str, place: &str) {
-        let parsed = config::parse(yaml, place).map(|(model, _)| model).map_err(|faults| faults.to_string());
+        let parsed = config::parse(yaml, place).map_err(|faults| faults.to_string());
+        // What becomes of VIPs on the host is told by `announce.rs`.
+        let parsed = parsed.map(|(mut model, _)| {
+            model.node.announce_vips = false;
+            model
+        });
         *self.file.lock().unwrap() = parsed.clone();
         if let Ok(model) = &parsed {
             for backend in model.services.values().flat_map(|service| &service.backends) {
@@ -214,7 +221,7 @@ impl Stage {
             }
         }
         if self.controller.is_none() {
-            self.start(MemoryDatapath::new(), parsed.unwrap_or_else(|fault| panic!("{fault}")));
+            self.start(MemoryDatapath::new(), parsed.unwrap_or_else(|fault| panic!("{fault}")), Vec::new());
             return;
         }
         self.look_around();
@@ -222,7 +229,7 @@ impl Stage {
         self.turn();
     }
 
-    fn start(&mut self, datapath: MemoryDatapath, model: Model) {
+    fn start(&mut self, datapath: MemoryDatapath, model: Model, drains: Vec<Drained>) {
         let file = Arc::clone(&self.file);
         let load = Box::new(move || file.lock().unwrap().clone());
         let settings = Settings {
@@ -233,7 +240,9 @@ impl Stage {
             socket_by_flag: true,
             socket: None,
         };
-        self.controller = Some(Controller::new(datapath, settings, model, load, self.now).ok().unwrap());
+        let mut controller = Controller::new(datapath, settings, model, load, self.now).ok().unwrap();
+        controller.recall(drains);
+        self.controller = Some(controller);
         self.turn();
         self.look_around();
         self.turn();
@@ -334,6 +343,12 @@ impl Stage {
         lines.insert(0, if status.ready { "serving".to_owned() } else { "not serving yet".to_owned() });
         self.named(&lines.join("\n"))
     }
+}
+
+/// An address of the gateway itself.
+fn own(address: &str) -> Address {
+    let address = address.parse().unwrap();
+    Address { address, ifindex: 2, subnet: (address, 24), is_marked: false }
 }
 
 fn hop(address: Ipv4Addr, way: &str) -> NextHop {

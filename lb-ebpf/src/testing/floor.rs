@@ -62,6 +62,10 @@ pub enum Act {
     Flows(usize),
     /// So many handshakes are in the half-open table.
     Halves(usize),
+    /// What is in the live table now is what [`Unchanged`](Self::Unchanged) asks for.
+    Remember,
+    /// The live table is what it was, octet for octet.
+    Unchanged,
     /// The only flow in the table has shown these bits of state, and counted these packets and octets.
     Shows([u8; 2], [u32; 2], [u64; 2]),
     /// A client's address has so many connections with a service.
@@ -225,6 +229,7 @@ impl Case {
 /// Plays a case; the text says at which act which expectation was not met.
 pub fn play(case: &Case, floor: &mut dyn Floor) -> Result<(), String> {
     floor.change(&case.world);
+    let mut remembered = Vec::new();
     for (number, act) in case.acts.iter().enumerate() {
         let at = format!("{}, act {}", case.name, number + 1);
         match act {
@@ -245,6 +250,13 @@ pub fn play(case: &Case, floor: &mut dyn Floor) -> Result<(), String> {
                     return Err(format!("{at}: {count} handshakes wanted, these are there: {halves:#?}"));
                 }
             }
+            Act::Remember => remembered = floor.flows(),
+            Act::Unchanged => {
+                let flows = floor.flows();
+                if flows != remembered {
+                    return Err(format!("{at}: these flows wanted: {remembered:#?}, not {flows:#?}"));
+                }
+            }
             Act::Connections(client, service, count) => {
                 let counted = floor.connections(Source { client: *client, service: *service, zero: [0; 2] });
                 if counted != *count {
@@ -253,7 +265,7 @@ pub fn play(case: &Case, floor: &mut dyn Floor) -> Result<(), String> {
             }
             Act::Times(id, count, sum) => {
                 let times = floor.times(*id);
-                if times.count != *count || !(*sum..*sum + u64::from(*count) * 500_000).contains(&times.sum) {
+                if times.count != *count || !(*sum..=*sum + u64::from(*count) * 500_000).contains(&times.sum) {
                     return Err(format!("{at}: {count} times wanted that are {sum} µs together, not {times:?}"));
                 }
             }

@@ -151,10 +151,6 @@ impl Calls for Memory {
         track::claim(self, client)
     }
 
-    fn claim_half(&self, client: u64) -> u32 {
-        half::claim_half(self, client)
-    }
-
     fn begin(&self, client: u64, vip: u64, way: u64, birth: u64) -> u32 {
         enter::begin(self, client, vip, way, birth)
     }
@@ -171,8 +167,16 @@ impl Calls for Memory {
         select::select(self, client, table)
     }
 
+    fn is_free(&self, client: u64, peer: u64) -> u8 {
+        select::is_free(self, client, peer)
+    }
+
     fn another(&self, client: u64, table: u64, id: BackendId, moves: u8) -> BackendId {
         select::another(self, client, table, id, moves)
+    }
+
+    fn has_other(&self, client: u64, table: u64, id: BackendId, moves: u8) -> u8 {
+        select::has_other(self, client, table, id, moves)
     }
 }
 

@@ -54,7 +54,8 @@ pub struct TcpPacket {
     pub window: u16,
 }
 
-/// A bare ACK from a client behind [`ROUTER_A`] to a VIP on NIC A.
+/// A bare ACK from a client behind [`ROUTER_A`] to a VIP on NIC A: the one that ends a handshake, where the client's
+/// SYN had the number 999 and the backend's 1999.
 pub fn tcp(source: &str, target: &str) -> TcpPacket {
     let socket = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text} is no address:port"));
     TcpPacket {
@@ -81,15 +82,23 @@ impl TcpPacket {
         self
     }
 
-    /// Opens a connection.
+    /// Opens a connection: one octet of sequence space before all data.
     pub fn syn(mut self) -> Self {
         self.acknowledgment = 0;
+        self.sequence -= 1;
         self.flags(SYN)
     }
 
-    /// Answers a SYN.
-    pub fn syn_ack(self) -> Self {
+    /// Answers a SYN, with one of its own.
+    pub fn syn_ack(mut self) -> Self {
+        self.sequence -= 1;
         self.flags(SYN | ACK)
+    }
+
+    /// With these sequence and acknowledgment numbers.
+    pub fn numbers(mut self, sequence: u32, acknowledgment: u32) -> Self {
+        (self.sequence, self.acknowledgment) = (sequence, acknowledgment);
+        self
     }
 
     /// Ends one direction.
@@ -132,10 +141,11 @@ impl TcpPacket {
         self
     }
 
-    /// As a backend sends it: from its own Ethernet address to NIC B.
+    /// As a backend sends it: from its own Ethernet address to NIC B, with the numbers of its side.
     pub fn by_backend(self) -> Self {
         let source = mac_of_address((*self.source.ip()).into());
-        self.macs(source, mac_of(NIC_B))
+        let (sequence, acknowledgment) = (self.acknowledgment, self.sequence);
+        self.numbers(sequence, acknowledgment).macs(source, mac_of(NIC_B))
     }
 
     /// As it leaves for its backend: by NIC B, one hop older.

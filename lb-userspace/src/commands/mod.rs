@@ -7,6 +7,8 @@
 pub mod backends;
 pub mod check;
 pub mod detach;
+pub mod explain;
+pub mod flows;
 pub mod reload;
 pub mod run;
 pub mod services;
@@ -49,6 +51,13 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Services { json } => show(&places, &Request::Services {}, json, services::text).map(Said::from),
         Command::Backends { service, json } => {
             show(&places, &Request::Backends { service }, json, backends::text).map(Said::from)
+        }
+        Command::Flows { service, client, limit, all, json } => {
+            let limit = limit as usize;
+            show(&places, &Request::Flows { service, client, all, limit }, json, flows::text).map(Said::from)
+        }
+        Command::Explain { client, vip, json } => {
+            show(&places, &Request::Explain { client, vip }, json, explain::text).map(Said::from)
         }
         Command::Detach { json } => detach::detach(&places, json).map(Said::from),
     };

@@ -31,7 +31,7 @@ use super::{FAILED, SOCKET, check::BAD_CONFIG, detach::refused, table::counted, 
 use crate::{
     cli::{Places, Run},
     config,
-    control::{self, Channels, Controller, Ended, Event, Settings, follow, surroundings},
+    control::{self, Channels, Controller, Ended, Event, Posting, Settings, drains, follow, herald, surroundings},
     datapath::{
         Datapath,
         kernel::{KernelDatapath, Options},
@@ -62,6 +62,7 @@ struct Setup {
     settings: Settings,
     socket: PathBuf,
     pin_dir: PathBuf,
+    state_dir: PathBuf,
     detach_on_exit: bool,
 }
 
@@ -109,15 +110,15 @@ fn prepare(places: &Places, flags: &Run) -> Result<Setup, Refusal> {
     let xdp = flags.xdp.map_or(model.node.xdp, Into::into);
     let settings = Settings {
         file: file.clone(),
-        node: Node { interfaces, xdp, max_flows: model.node.max_flows },
+        node: Node { interfaces, xdp, ..model.node.clone() },
         interfaces_by_flag: !flags.iface.is_empty(),
         xdp_by_flag: flags.xdp.is_some(),
         socket_by_flag: places.socket.is_some(),
         socket: model.socket.clone(),
     };
     let socket = places.socket.clone().or_else(|| model.socket.clone()).unwrap_or_else(|| SOCKET.into());
-    let (pin_dir, detach_on_exit) = (places.pin_dir.clone(), flags.detach_on_exit);
-    Ok(Setup { file, octets, model, settings, socket, pin_dir, detach_on_exit })
+    let (pin_dir, state_dir, detach_on_exit) = (places.pin_dir.clone(), places.state_dir.clone(), flags.detach_on_exit);
+    Ok(Setup { file, octets, model, settings, socket, pin_dir, state_dir, detach_on_exit })
 }
 
 /// From attaching to the end.
@@ -157,6 +158,8 @@ async fn serve(
     let (found, probes) = mpsc::channel(INBOX);
     let (targets, wanted_targets) = watch::channel(BTreeMap::new());
     let (addresses, wanted_addresses) = watch::channel(BTreeSet::new());
+    let drained = drains::read(&setup.state_dir);
+    let (drains, known_drains) = watch::channel(drained.clone());
 
     let Some(open) = datapath.take() else { return Ok(()) };
     let mut serves = open.adopted();
@@ -170,21 +173,27 @@ async fn serve(
             return Err(failed_by(error));
         }
     };
+    controller.recall(drained);
     controller.absorb(Event::Ground(ground_faults(&interfaces)), Now::read());
 
     let (answering, mut answered) = mpsc::channel(1);
     tokio::spawn(prober::probe(wanted_targets, found));
-    tokio::spawn(surroundings::follow(network, wanted_addresses, events.clone()));
+    tokio::spawn(surroundings::follow(Arc::clone(&network), wanted_addresses, events.clone()));
+    let (postings, posted) = watch::channel(Posting::default());
+    let herald = tokio::spawn(herald::herald(network, posted, events.clone()));
     tokio::spawn(follow::follow(setup.file, setup.octets, events.clone()));
     tokio::spawn(look_at_ground(interfaces, events.clone()));
+    tokio::spawn(drains::keep(setup.state_dir, known_drains));
     let server = tokio::spawn(socket.serve(setup.pin_dir, events, answering));
 
-    let channels = Channels { events: inbox, probes, targets, addresses };
+    let channels = Channels { events: inbox, probes, targets, addresses, drains, postings };
     let ended = control::serve(&mut controller, channels, |controller| {
         serves = true;
         say_ready(controller);
     })
     .await;
+    // Nobody posts any more: it ends with what it is at, and puts nothing back that is taken away below.
+    let _ = time::timeout(FAREWELL, herald).await;
     // The socket's file goes first, so that nobody finds a controller that is leaving.
     server.abort();
     let _ = server.await;

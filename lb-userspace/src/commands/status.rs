@@ -20,6 +20,11 @@ pub(super) fn text(status: &Status) -> String {
     let loaded = status.config.loaded_at.as_ref().map_or(String::new(), |at| format!(", read at {at}"));
     line("file", format!("{}{loaded}", status.config.file));
     line("interfaces", nics.join(", "));
+    if !status.announced.is_empty() {
+        let vips: Vec<String> =
+            status.announced.iter().map(|vip| format!("{} on {}", vip.address, vip.interface)).collect();
+        line("announced", vips.join(", "));
+    }
     line("services", status.services.to_string());
     let mut states = vec![format!("{} up", backends.up), format!("{} down", backends.down)];
     states.extend((backends.starting > 0).then(|| format!("{} starting", backends.starting)));

@@ -60,7 +60,7 @@ fn address(text: &str, part: Range<usize>) -> Result<Ipv4Addr, Complaint> {
 }
 
 /// Why this is no IPv4 address.
-fn not_an_address(text: &str) -> Complaint {
+pub(super) fn not_an_address(text: &str) -> Complaint {
     let name = shown(text);
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         let octets = text.split('.').collect::<Vec<_>>();

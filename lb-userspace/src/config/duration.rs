@@ -3,9 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{report::Complaint, scalar::shown};
-
-/// The units and their milliseconds, from small to large.
-const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+use crate::time::{UNITS, spelt};
 
 /// A duration within bounds.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Complaint> {
@@ -63,19 +61,6 @@ fn part(text: &str, at: usize) -> Result<(u64, u64, usize), Complaint> {
 fn complaint(text: &str, why: &str) -> Complaint {
     let help = "write a number and its unit (ms, s, m, h, d), like 500ms, 2s or 2h10m";
     Complaint::new(format!("{} is not a duration{why}", shown(text)), help)
-}
-
-/// A duration as the file would write it.
-pub(super) fn spelt(duration: Duration) -> String {
-    let mut millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    for (unit, factor) in UNITS.iter().rev() {
-        if millis >= *factor {
-            text.push_str(&format!("{}{unit}", millis / factor));
-            millis %= factor;
-        }
-    }
-    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 #[cfg(test)]

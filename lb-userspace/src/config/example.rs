@@ -20,7 +20,9 @@ fn walk(tree: &Tree<'_>, id: NodeId, room: Room, seen: &mut Vec<(Room, String)>)
                     "defaults" => Room::Defaults,
                     "health" => Room::Health,
                     "tcp" => Room::Tcp,
+                    "timeouts" => Room::Timeouts,
                     "drain" => Room::Drain,
+                    "limits" => Room::Limits,
                     "backends" => Room::Backend,
                     "services" => {
                         let Kind::Map(services) = &tree.node(entry.value).kind else { continue };

@@ -10,7 +10,7 @@ use super::{
     scalar,
     tree::Kind,
 };
-use crate::model::Health;
+use crate::{model::Health, time::spelt};
 
 /// What a probe's times may be.
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
@@ -91,7 +91,7 @@ impl Settings {
         if let Some(own) = self.timeout.as_ref().or(self.interval.as_ref())
             && health.timeout > health.interval
         {
-            let (timeout, interval) = (duration::spelt(health.timeout), duration::spelt(health.interval));
+            let (timeout, interval) = (spelt(health.timeout), spelt(health.interval));
             report.warn(
                 own.place.clone(),
                 format!("a probe may take {timeout}, longer than the {interval} between two of them"),

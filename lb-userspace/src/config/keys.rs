@@ -14,7 +14,9 @@ pub(super) enum Room {
     Service,
     Health,
     Tcp,
+    Timeouts,
     Drain,
+    Limits,
     Backend,
 }
 
@@ -30,7 +32,7 @@ pub(super) struct Keys {
 }
 
 /// All keys, room by room.
-pub(super) const ROOMS: [Keys; 10] = [
+pub(super) const ROOMS: [Keys; 12] = [
     Keys {
         room: Room::File,
         noun: "the file",
@@ -40,16 +42,33 @@ pub(super) const ROOMS: [Keys; 10] = [
     Keys {
         room: Room::Node,
         noun: "`node`",
-        now: &["interfaces", "xdp", "max_flows"],
-        later: &["announce_vips", "snat_addresses", "dead_man"],
+        now: &["interfaces", "xdp", "max_flows", "announce_vips"],
+        later: &["snat_addresses", "dead_man"],
     },
-    Keys { room: Room::Admin, noun: "`admin`", now: &["socket"], later: &["http"] },
-    Keys { room: Room::Log, noun: "`log`", now: &["level"], later: &["connections"] },
+    Keys { room: Room::Admin, noun: "`admin`", now: &["socket", "http"], later: &[] },
+    Keys { room: Room::Log, noun: "`log`", now: &["level", "connections"], later: &[] },
     Keys { room: Room::Defaults, noun: "`defaults`", now: SETTINGS, later: LATER_SETTINGS },
     Keys {
         room: Room::Service,
         noun: "a service",
-        now: &["listen", "backends", "protocol", "mode", "algorithm", "slots", "health", "drain"],
+        now: &[
+            "listen",
+            "backends",
+            "protocol",
+            "mode",
+            "algorithm",
+            "slots",
+            "health",
+            "timeouts",
+            "drain",
+            "all_down",
+            "on_down",
+            "retry",
+            "measure",
+            "limits",
+            "allow",
+            "deny",
+        ],
         later: LATER_SETTINGS,
     },
     Keys {
@@ -59,7 +78,9 @@ pub(super) const ROOMS: [Keys; 10] = [
         later: &["http", "tls", "exchange", "exec", "fast_interval", "down_interval", "jitter"],
     },
     Keys { room: Room::Tcp, noun: "`tcp`", now: &["port"], later: &[] },
-    Keys { room: Room::Drain, noun: "`drain`", now: &["for"], later: &["then"] },
+    Keys { room: Room::Timeouts, noun: "`timeouts`", now: &["syn", "established", "fin"], later: &["udp"] },
+    Keys { room: Room::Drain, noun: "`drain`", now: &["for", "then"], later: &[] },
+    Keys { room: Room::Limits, noun: "`limits`", now: &["rate", "per_source"], later: &["connections"] },
     Keys {
         room: Room::Backend,
         noun: "a backend",
@@ -77,21 +98,23 @@ const _: () = {
 };
 
 /// What `defaults` and services share.
-const SETTINGS: &[&str] = &["protocol", "mode", "algorithm", "slots", "health", "drain"];
-const LATER_SETTINGS: &[&str] = &[
+const SETTINGS: &[&str] = &[
+    "protocol",
+    "mode",
+    "algorithm",
+    "slots",
+    "health",
     "timeouts",
-    "affinity",
-    "passive",
-    "slow_start",
+    "drain",
     "all_down",
     "on_down",
     "retry",
     "measure",
-    "fragments",
     "limits",
     "allow",
     "deny",
 ];
+const LATER_SETTINGS: &[&str] = &["affinity", "passive", "slow_start", "fragments"];
 
 /// What other balancers call our keys.
 const ELSEWHERE: [(&str, &str); 14] = [
@@ -231,7 +254,8 @@ mod tests {
         assert_eq!(advice(Room::Service, "helath"), "did you mean `health`?");
         assert_eq!(advice(Room::Node, "max-flows"), "did you mean `max_flows`?");
         assert_eq!(advice(Room::File, "service"), "did you mean `services`?");
-        assert_eq!(advice(Room::Service, "timeout"), "did you mean `timeouts`? This version does not have it yet");
+        assert_eq!(advice(Room::Service, "timeout"), "did you mean `timeouts`?");
+        assert_eq!(advice(Room::Service, "slowstart"), "did you mean `slow_start`? This version does not have it yet");
         assert_eq!(advice(Room::Service, "servers"), "did you mean `backends`?");
     }
 
@@ -253,7 +277,7 @@ mod tests {
             Meaning::Refused { message, .. } => message,
             Meaning::Known(key) => key.to_owned(),
         };
-        assert_eq!(promised(Room::Service, "timeouts"), "this version does not have `timeouts` yet");
+        assert_eq!(promised(Room::Service, "affinity"), "this version does not have `affinity` yet");
         assert_eq!(promised(Room::Node, "dead_man_timeout"), "this version does not have `dead_man_timeout` yet");
     }
 }

@@ -1,11 +1,12 @@
 //! From the file as typed to the model as meant, or to everything that is wrong with it.
 //!
 //! A file walks through here in this order: `yaml` makes it a `tree` of values that know where they
-//! stand; `fields` takes maps apart by the `keys` that they may have; `node`, `service` and
-//! `health` read them with `scalar`, `duration` and `address`; `whole` sees what only all services together
+//! stand; `fields` takes maps apart by the `keys` that they may have; `node`, `service`, `health`,
+//! `policy` and `access` read them with `scalar`, `duration` and `address`; `whole` sees what only all services together
 //! show. All of them note what is wrong in the `report` and go on, so that every `fault` is found
 //! at once. Nothing here looks at the machine: a file is good or bad wherever it is read.
 
+mod access;
 mod address;
 mod duration;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod fields;
 mod health;
 mod keys;
 mod node;
+mod policy;
 mod report;
 mod scalar;
 mod service;
@@ -33,7 +35,7 @@ use std::{
 pub use fault::{Fault, Faults, Warning};
 
 use self::{excerpt::Excerpt, fields::Fields, keys::Room, report::Report, report::Value, service::Settings};
-use crate::model::{LogConnections, Model};
+use crate::model::Model;
 
 /// Octets that a file may have. The largest that fits the other limits has about two million.
 pub const MAX_FILE: usize = 16 << 20;
@@ -125,14 +127,13 @@ fn file_keys(report: &mut Report, root: &Value<'_>) -> Option<Model> {
         );
     }
     let node = node::node(report, fields.take("node").as_ref());
-    let log_level = node::log(report, fields.take("log").as_ref());
-    let socket = node::admin(report, fields.take("admin").as_ref());
+    let (log_level, log_connections) = node::log(report, fields.take("log").as_ref());
+    let (socket, http) = node::admin(report, fields.take("admin").as_ref());
     let defaults = Settings::defaults(report, fields.take("defaults").as_ref());
     let services = fields.required(report, "services", SMALLEST)?;
     let drafts = service::services(report, &services, &defaults);
     let services = whole::services(report, drafts, &services.key_place());
-    let log_connections = LogConnections::Off;
-    Some(Model { node, log_level, log_connections, socket, services })
+    Some(Model { node, log_level, log_connections, socket, http, services })
 }
 
 /// What the file contains, or why that is not known.

@@ -197,6 +197,11 @@ impl Report {
         self.text(value, "a word", &help, |text| scalar::choice(text, now, later, &help))
     }
 
+    /// How many faults there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.faults.len() + self.hidden
+    }
+
     /// Whether nothing is wrong.
     pub(super) fn is_clean(&self) -> bool {
         self.faults.is_empty()

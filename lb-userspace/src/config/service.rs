@@ -2,20 +2,16 @@
 //!
 //! What needs more than one service to be seen is in [`whole`](super::whole).
 
-use std::{
-    net::{Ipv4Addr, SocketAddrV4},
-    ops::RangeInclusive,
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use lb_common::slots;
 
 use super::{
     address::{self, endpoint},
-    duration,
     fields::{self, Fields},
     health,
     keys::Room,
+    policy::{self, Policy},
     report::{Complaint, Place, Report, Value},
     scalar,
     tree::Kind,
@@ -39,9 +35,6 @@ const ALGORITHMS: (&[(&str, ())], &[&str]) = (
     ],
 );
 const SLOTS: [u32; 2] = [slots::SMALL, slots::LARGE];
-/// How long a removed backend may keep its live flows.
-const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 86_400);
-const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
 const LISTEN: &str = "write it like `listen: 203.0.113.10:80`, or a list of such";
 const BACKENDS: &str = "write it like `backends: [10.0.1.11:8080, 10.0.1.12:8080]`";
 const BACKEND: &str = "write 10.0.1.11:8080, or {address: 10.0.1.11:8080, weight: 1}";
@@ -50,8 +43,8 @@ const BACKEND: &str = "write 10.0.1.11:8080, or {address: 10.0.1.11:8080, weight
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     slots: Option<(u32, Place)>,
-    drain: Option<Duration>,
     health: health::Settings,
+    policy: policy::Settings,
 }
 
 /// A service as it is written, with `defaults` under it.
@@ -68,7 +61,7 @@ pub(super) struct Draft {
     /// Where the slots are written, or the service's name.
     pub(super) slots_place: Place,
     pub(super) health: Option<Health>,
-    pub(super) drain: Duration,
+    pub(super) policy: Policy,
 }
 
 /// A VIP:port.
@@ -95,6 +88,7 @@ impl Settings {
         let Some(mut fields) = fields else { return Self::default() };
         let settings = Self::read(report, &mut fields);
         settings.health.alone(report);
+        settings.policy.alone(report);
         settings
     }
 
@@ -108,8 +102,8 @@ impl Settings {
         }
         Self {
             slots: fields.take("slots").and_then(|value| Some((slots(report, &value)?, value.place()))),
-            drain: fields.take("drain").and_then(|value| drain(report, &value)),
             health: fields.take("health").map(|value| health::Settings::read(report, &value)).unwrap_or_default(),
+            policy: policy::Settings::read(report, fields),
         }
     }
 }
@@ -160,7 +154,7 @@ fn service(report: &mut Report, name: &str, value: &Value<'_>, defaults: &Settin
         slots,
         slots_place,
         health: own.health.over(report, &defaults.health),
-        drain: own.drain.or(defaults.drain).unwrap_or(DEFAULT_DRAIN),
+        policy: own.policy.over(report, &defaults.policy),
     })
 }
 
@@ -247,14 +241,4 @@ fn slots(report: &mut Report, value: &Value<'_>) -> Option<u32> {
             .then_some(slots)
             .ok_or_else(|| complaint(&format!("{slots} is not the size of a table ({small} or {large})")))
     })
-}
-
-/// Reads `drain`: the time, or `{for: time}`.
-fn drain(report: &mut Report, value: &Value<'_>) -> Option<Duration> {
-    const HELP: &str = "write it like `drain: 5m` or `drain: {for: 5m}`";
-    let time = match value.kind() {
-        Kind::Map(_) => Fields::read(report, value, Room::Drain)?.take("for")?,
-        Kind::Text { .. } | Kind::Null | Kind::List(_) => value.clone(),
-    };
-    report.text(&time, "a duration", HELP, |text| duration::duration(text, DRAIN))
 }

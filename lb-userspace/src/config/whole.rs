@@ -10,6 +10,7 @@ use std::{
 use lb_common::{limits, slots};
 
 use super::{
+    policy::Policy,
     report::{Place, Report},
     service::{Backend, Draft},
 };
@@ -36,11 +37,18 @@ pub(super) fn services(report: &mut Report, drafts: Vec<Draft>, all: &Place) -> 
 fn count(report: &mut Report, drafts: &[Draft], all: &Place) {
     let listens: usize = drafts.iter().map(|draft| draft.listens.len()).sum();
     let backends: usize = drafts.iter().map(|draft| draft.backends.len()).sum();
+    let lists = |draft: &Draft| {
+        let access = &draft.policy.access;
+        access.allow.as_ref().map_or(0, |allow| allow.len() + 1) + access.deny.len()
+    };
+    let prefixes: usize = drafts.iter().map(lists).sum();
     for (number, most, what) in [
         (drafts.len(), limits::SERVICES, "services"),
         (listens, limits::LISTENS, "addresses to listen on"),
         // Id 0 is nobody.
         (backends, limits::BACKENDS - 1, "backends"),
+        // While they change, the old ones and the new ones are there.
+        (prefixes, limits::PREFIXES / 2, "prefixes in `allow` and `deny`"),
     ] {
         if number > most {
             report.fault(all.clone(), format!("{number} {what} (at most {most})"), "divide them between two gateways");
@@ -154,11 +162,19 @@ fn service(draft: Draft, endpoints: Vec<SocketAddrV4>) -> model::Service {
         address,
         weight: backend.weight,
     });
+    let Policy { timeouts, drain, all_down, on_down, retry, measure, limits, access } = draft.policy;
     model::Service {
         listen: draft.listens.into_iter().map(|listen| listen.endpoint).collect(),
         slots: draft.slots,
         health: draft.health,
-        drain: draft.drain,
+        timeouts,
+        drain,
+        all_down,
+        on_down,
+        retry,
+        measure,
+        limits,
+        access,
         backends: backends.collect(),
     }
 }

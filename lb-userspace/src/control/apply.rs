@@ -2,22 +2,26 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddrV4,
     time::{Duration, Instant},
 };
 
+use lb_common::Service;
+
 use super::{
+    announce::Scene,
     controller::Controller,
     hold::{Hold, packets},
     rests::large_tables,
-    roster::{OUT, Team},
     surroundings::Way,
     wish::{Facts, Wish, wish},
 };
 use crate::{
     datapath::{Datapath, Step},
+    model::{LiveFlows, LogConnections},
     observe::documents::Reloaded,
-    plan::{Printed, plan},
-    time::Now,
+    plan::{Printed, endpoint, plan},
+    time::{Now, spelt},
 };
 
 /// A step that failed.
@@ -43,16 +47,19 @@ impl<D: Datapath> Controller<D> {
         self.awaited = self.roster.wakes_at(now);
         self.watch_hold(now);
         self.sweep_when_due(now);
+        self.end_drains(now);
+        self.take_back(now);
         if self.is_due(now) {
             self.replan(now);
         }
+        self.post(now);
         self.answer_reloads(now);
         self.wakes_at(now)
     }
 
     fn is_due(&self, now: Now) -> bool {
         let due = self.stale || self.trouble.is_some() || !self.published || !self.short.is_empty();
-        let due = due || self.rests.forget_at(&self.have).is_some_and(|at| at <= now.at);
+        let due = due || self.announcer.is_due(now) || self.rests.forget_at(&self.have).is_some_and(|at| at <= now.at);
         due && self.surroundings.is_some() && self.trouble.as_ref().is_none_or(|trouble| trouble.again <= now.at)
     }
 
@@ -60,13 +67,21 @@ impl<D: Datapath> Controller<D> {
         let trouble = self.trouble.as_ref().map(|trouble| trouble.again);
         let hold = self.hold.is_some().then(|| now.at + LOOK);
         let short = (!self.short.is_empty()).then(|| now.at + LOOK);
-        let rests = self.rests.forget_at(&self.have).map_or(self.rests.sweep_at(), |at| at.min(self.rests.sweep_at()));
+        let rests = self.rests.forget_at(&self.have).map_or(self.sweep_at(), |at| at.min(self.sweep_at()));
+        let rests = self.rests.ends_at().map_or(rests, |at| at.min(rests));
         // Whatever cannot be done because of trouble is not due before it.
         let rests = Some(trouble.map_or(rests, |again| rests.max(again)));
-        [trouble, hold, short, rests, self.roster.wakes_at(now)].into_iter().flatten().min()
+        let idle = self.announcer.wakes_at().map(|at| trouble.map_or(at, |again| at.max(again)));
+        [trouble, hold, short, rests, idle, self.returns.wakes_at(), self.roster.wakes_at(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn replan(&mut self, now: Now) {
+        if let Some(model) = &self.model {
+            self.rests.heed(model, &self.have, now);
+        }
         let Some(wish) = self.wish(now) else { return };
         let steps = plan(&self.have, &wish.wanted);
         let before = large_tables(&self.have);
@@ -80,6 +95,15 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
+    /// Posts what is to be done on the host after what the maps say now.
+    fn post(&mut self, now: Now) {
+        let (Some(model), Some(found)) = (&self.model, &self.surroundings) else { return };
+        let is_on = model.node.announce_vips;
+        let scene = Scene { is_on, have: &self.have, found, attached: self.datapath.attached() };
+        self.announcer.post(scene, now);
+        self.settled |= self.published && self.announcer.is_settled();
+    }
+
     fn wish(&mut self, now: Now) -> Option<Wish> {
         let facts = Facts {
             model: self.model.as_ref()?,
@@ -88,6 +112,9 @@ impl<D: Datapath> Controller<D> {
             attached: self.datapath.attached(),
             have: &self.have,
             rests: &self.rests,
+            verdicts: &self.verdicts,
+            hertz: self.datapath.hertz(),
+            announcer: &self.announcer,
         };
         Some(wish(&facts, &mut self.tables, now))
     }
@@ -131,9 +158,9 @@ impl<D: Datapath> Controller<D> {
         let (Some(model), Some(surroundings)) = (&self.model, &self.surroundings) else { return };
         let gone = surroundings.gone(self.datapath.attached());
         let gone = gone.iter().map(|nic| {
-            format!("{nic}: this NIC is gone, and the program with it; when it is back, restart this controller")
+            format!("{nic}: this NIC is gone, and the program with it; it is attached again as soon as it is back")
         });
-        let mut astray: BTreeSet<String> = gone.collect();
+        let mut astray: BTreeSet<String> = gone.chain(self.returns.refused()).collect();
         for (name, service) in &model.services {
             for backend in &service.backends {
                 if let Way::None(why) = surroundings.way(*backend.address.ip(), self.datapath.attached()) {
@@ -147,16 +174,23 @@ impl<D: Datapath> Controller<D> {
         self.astray = astray;
     }
 
-    /// Sweeps the flow table, for backends that drain and for places of flows that are over, when that is due.
+    /// When the next sweep is due: each second, where connections are told of when they end, or counted by client.
+    fn sweep_at(&self) -> Instant {
+        let tells = self.model.as_ref().is_some_and(|model| model.log_connections != LogConnections::Off);
+        let counts = || self.have.services.values().any(|service| service.flags & Service::PER_SOURCE != 0);
+        self.rests.sweep_at(tells || counts())
+    }
+
+    /// Sweeps the flow tables, for backends that drain and for places of flows that are over, when that is due.
     fn sweep_when_due(&mut self, now: Now) {
         let blocked = self.trouble.as_ref().is_some_and(|trouble| trouble.again > now.at);
-        if blocked || self.rests.sweep_at() > now.at {
+        if blocked || self.sweep_at() > now.at {
             return;
         }
-        match self.datapath.flows() {
+        match self.sweep_now(now) {
             Ok(flows) => {
                 self.stale |= self.rests.swept(&flows, now);
-                self.sweep = Some((now.at, flows));
+                self.announcer.swept(&flows.quiet);
             }
             Err(error) => {
                 log::error!("cannot sweep the flow table: {error:#}");
@@ -165,6 +199,24 @@ impl<D: Datapath> Controller<D> {
                     again: now.at + PAUSES.1,
                     pause: PAUSES.0,
                 });
+            }
+        }
+    }
+
+    /// Says what becomes of backends whose time to drain is over.
+    fn end_drains(&mut self, now: Now) {
+        for (id, drain) in self.rests.ended(now) {
+            let Some(backend) = self.have.backends.get(&id) else { continue };
+            let name = self.have.names.get(&backend.service).map_or("?", String::as_str);
+            let (address, time) = (SocketAddrV4::from(endpoint(backend)), spelt(drain.time));
+            match drain.then {
+                LiveFlows::Keep => {
+                    log::info!("{name}: backend {address} has drained for {time}: what flows it has left go on");
+                }
+                LiveFlows::Reset => {
+                    log::warn!("{name}: backend {address} has drained for {time}: what flows it has left are reset");
+                    self.stale = true;
+                }
             }
         }
     }
@@ -206,14 +258,14 @@ impl<D: Datapath> Controller<D> {
         }
         let is_held = |backend: &lb_common::Backend| {
             let name = self.have.names.get(&backend.service)?;
-            Some(held.contains(&(name.as_str().into(), crate::plan::endpoint(backend).into())))
+            Some(held.contains(&(name.as_str().into(), endpoint(backend).into())))
         };
         self.have.backends.iter().filter(|(_, backend)| is_held(backend) == Some(true)).map(|(id, _)| *id).collect()
     }
 
     /// Tells those who wait for a reload that it is in force, or why not.
     fn answer_reloads(&mut self, now: Now) {
-        let is_settled = !self.stale || self.trouble.is_some();
+        let is_settled = !self.stale && self.announcer.is_settled() || self.trouble.is_some();
         let (roster, file) = (&self.roster, &self.file);
         let mut waiting = std::mem::take(&mut self.waiting);
         let is_over = |until: Option<Instant>| until.is_none_or(|until| until <= now.at);
@@ -233,11 +285,12 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self.ground.iter().filter(|fault| fault.fatal).map(ToString::to_string).collect();
         faults.extend(self.trouble.iter().map(|trouble| trouble.text.clone()));
+        faults.extend(self.announcer.failed().map(str::to_owned));
         faults.extend(self.hold.iter().map(|_| ALL_SILENT.to_owned()));
         faults.extend(self.unseen.iter().chain(&self.short).chain(&self.astray).cloned());
         let services = self.model.iter().flat_map(|model| model.services.keys());
-        let out = services.filter(|name| self.roster.team(name).is_some_and(Team::is_out));
-        faults.extend(out.map(|name| format!("{name}: {OUT}")));
+        let out = services.filter_map(|name| Some((name, self.roster.team(name)?.outage()?)));
+        faults.extend(out.map(|(name, what)| format!("{name}: {what}")));
         faults
     }
 }

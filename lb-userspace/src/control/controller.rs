@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     path::PathBuf,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -14,7 +15,8 @@ use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
-    Event, apply::Trouble, hold::Hold, rests::Rests, roster, roster::Roster, surroundings::Surroundings, wish::Tables,
+    Event, Posting, announce::Announcer, apply::Trouble, drains::Drained, endings::Ration, hold::Hold, rests::Rests,
+    returns::Returns, roster, roster::Roster, surroundings::Surroundings, wish::Tables,
 };
 use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
@@ -22,6 +24,7 @@ use crate::{
     model::{Model, Node},
     net::GroundFault,
     observe::documents::Reloaded,
+    plan::{Verdicts, verdicts},
     time::Now,
 };
 
@@ -58,7 +61,10 @@ pub struct Controller<D> {
     pub(super) roster: Roster,
     pub(super) surroundings: Option<Surroundings>,
     pub(super) tables: Tables,
+    /// Who may connect, by service: made once for each model.
+    pub(super) verdicts: BTreeMap<Arc<str>, Arc<Verdicts>>,
     pub(super) rests: Rests,
+    pub(super) announcer: Announcer,
     pub(super) hold: Option<Hold>,
     pub(super) trouble: Option<Trouble>,
     pub(super) file: FileState,
@@ -67,8 +73,11 @@ pub struct Controller<D> {
     pub(super) unseen: Option<String>,
     pub(super) short: Vec<String>,
     pub(super) astray: BTreeSet<String>,
+    pub(super) returns: Returns,
     pub(super) started: SystemTime,
     pub(super) sweep: Option<(Instant, FlowCounts)>,
+    /// How much may be written of connections that end.
+    pub(super) ration: Ration,
     pub(super) waiting: Vec<Waiting>,
     /// Until when some service waits for backends that nothing is known of.
     pub(super) awaited: Option<Instant>,
@@ -76,6 +85,8 @@ pub struct Controller<D> {
     pub(super) stale: bool,
     /// Whether a plan was done whole with all services served.
     pub(super) published: bool,
+    /// Whether the VIPs of the first tables were put on the gateway, or could not be.
+    pub(super) settled: bool,
     targets: Option<BTreeMap<Key, Target>>,
 }
 
@@ -118,7 +129,9 @@ impl<D: Datapath> Controller<D> {
             roster: Roster::default(),
             surroundings: None,
             tables: Tables::default(),
+            verdicts: BTreeMap::new(),
             rests: Rests::new(now),
+            announcer: Announcer::new(now),
             hold: None,
             trouble: None,
             file: FileState::default(),
@@ -126,12 +139,15 @@ impl<D: Datapath> Controller<D> {
             unseen: None,
             short: Vec::new(),
             astray: BTreeSet::new(),
+            returns: Returns::default(),
             started: now.wall,
             sweep: None,
+            ration: Ration::default(),
             waiting: Vec::new(),
             awaited: None,
             stale: true,
             published: false,
+            settled: false,
             targets: None,
         };
         controller.take_up(model, now);
@@ -165,7 +181,13 @@ impl<D: Datapath> Controller<D> {
 
     /// Whether the first tables are published and nothing of this host stands in the way.
     pub fn is_ready(&self) -> bool {
-        self.published && self.ground.iter().all(|fault| !fault.fatal)
+        let has_nics = self.gone().len() < self.datapath.attached().len();
+        has_nics && self.published && self.settled && self.ground.iter().all(|fault| !fault.fatal)
+    }
+
+    /// The NICs that vanished.
+    pub(super) fn gone(&self) -> Vec<&str> {
+        self.surroundings.as_ref().map_or(Vec::new(), |found| found.gone(self.datapath.attached()))
     }
 
     /// Takes in one event. What follows from it is done by the next [`turn`](Self::turn).
@@ -188,11 +210,9 @@ impl<D: Datapath> Controller<D> {
                 log::error!("cannot read routes and addresses: {error}; what was known stays");
                 self.unseen = Some(format!("cannot read routes and addresses: {error}"));
                 // The packet path is served by what the maps say; a first plan must not wait for ever.
-                self.surroundings.get_or_insert_with(|| Surroundings {
-                    locals: self.have.locals.clone(),
-                    ..Surroundings::default()
-                });
+                self.surroundings.get_or_insert_with(|| Surroundings::unknown(&self.have.locals));
             }
+            Event::Posted(number, result) => self.announcer.answer(number, result, now),
             Event::Ground(faults) => {
                 for fault in faults.iter().filter(|fault| !self.ground.contains(fault)) {
                     log::log!(if fault.fatal { Level::Error } else { Level::Warn }, "{fault}");
@@ -243,8 +263,11 @@ impl<D: Datapath> Controller<D> {
         }
         // Also back to the default, when the key is taken out of the file.
         log::set_max_level(model.log_level.unwrap_or(LevelFilter::Info));
+        self.datapath.tell_of(model.log_connections);
         let adopted = self.adopted.take();
         self.roster.follow(&model, adopted.as_ref(), now);
+        let judged = model.services.iter().map(|(name, service)| (name.as_str().into(), &service.access));
+        self.verdicts = judged.map(|(name, access)| (name, verdicts(access).into())).collect();
         let targets = roster::targets(&model);
         let probed = self.model.as_ref().map(roster::targets);
         if probed.as_ref() != Some(&targets) {
@@ -288,6 +311,27 @@ impl<D: Datapath> Controller<D> {
     /// What to probe, if that changed.
     pub fn take_targets(&mut self) -> Option<BTreeMap<Key, Target>> {
         self.targets.take()
+    }
+
+    /// Takes in what an earlier controller knew of backends that drain. Only before the first turn.
+    pub fn recall(&mut self, drains: Vec<Drained>) {
+        self.rests.recall(drains);
+    }
+
+    /// Brings what a later controller shall know of backends that drain up to date, and says whether it changed.
+    pub fn update_drains(&self, known: &mut Vec<Drained>) -> bool {
+        let Some(drains) = self.rests.drained(&self.have).filter(|drains| drains != known) else { return false };
+        *known = drains;
+        true
+    }
+
+    /// Brings what is to be done on the host up to date, and says whether it changed.
+    pub fn update_posting(&self, known: &mut Posting) -> bool {
+        let changed = known != self.announcer.posting();
+        if changed {
+            known.clone_from(self.announcer.posting());
+        }
+        changed
     }
 
     /// Brings the set of addresses whose next hops matter up to date, and says whether it changed.

@@ -20,22 +20,37 @@ use crate::{
     datapath::Datapath,
     health::prober::{Key, Probed, Target},
     net::GroundFault,
-    observe::documents::Reloaded,
+    observe::{
+        documents::Reloaded,
+        ends::{Called, Caller},
+    },
     time::Now,
 };
 
+mod announce;
 mod apply;
 mod controller;
+pub mod drains;
+mod endings;
+mod explain;
 pub mod follow;
+pub mod herald;
 mod hold;
+mod look;
 mod report;
 mod rests;
+mod returns;
 mod roster;
 pub mod surroundings;
+mod terms;
 mod wish;
 
+pub use announce::{Errand, Posting, Seat};
 pub use controller::{Controller, Load, Settings};
-pub use surroundings::{Network, Surroundings};
+pub use drains::Drained;
+pub use herald::Host;
+pub use look::{FlowsAsked, MOST_FLOWS};
+pub use surroundings::{Network, Running, Surroundings};
 
 /// All that can happen.
 #[derive(Debug)]
@@ -48,6 +63,8 @@ pub enum Event {
     Probed(Probed),
     /// Addresses, routes or neighbours changed; or cannot be read, and why.
     Surroundings(Result<Surroundings, String>),
+    /// What came of the posting of this number.
+    Posted(u64, Result<(), String>),
     /// What of this host stands in the way of serving.
     Ground(Vec<GroundFault>),
     /// Someone wants to know.
@@ -67,6 +84,10 @@ pub enum Question {
     Services,
     /// The backends of one service or of all.
     Backends(Option<String>),
+    /// Connections, one by one.
+    Flows(FlowsAsked),
+    /// Which backend a client has or would get.
+    Explain(Caller, Called),
 }
 
 /// A document, or why there is none.
@@ -92,6 +113,10 @@ pub struct Channels {
     pub targets: watch::Sender<BTreeMap<Key, Target>>,
     /// Whose next hops to watch.
     pub addresses: watch::Sender<BTreeSet<Ipv4Addr>>,
+    /// Which backends drain, for the controller after us.
+    pub drains: watch::Sender<Vec<Drained>>,
+    /// What to do with the host's addresses.
+    pub postings: watch::Sender<Posting>,
 }
 
 /// Events taken in at one time: ten thousand probes that answer at once become a few plans.
@@ -111,6 +136,8 @@ pub async fn serve<D: Datapath>(
             channels.targets.send_replace(targets);
         }
         channels.addresses.send_if_modified(|known| controller.update_addresses(known));
+        channels.drains.send_if_modified(|known| controller.update_drains(known));
+        channels.postings.send_if_modified(|known| controller.update_posting(known));
         if controller.is_ready()
             && let Some(on_ready) = on_ready.take()
         {

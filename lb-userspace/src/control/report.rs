@@ -1,32 +1,35 @@
 //! What the controller answers when it is asked how things are.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddrV4,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, net::SocketAddrV4, time::Duration};
 
 use lb_common::{BackendId, Endpoint, Reason, Traffic};
 use serde_json::to_value;
 
-use super::{Answer, Question, controller::Controller, surroundings::Way, wish::published};
+use super::{
+    Answer, Question, Seat,
+    controller::Controller,
+    rests::Draining,
+    surroundings::{Surroundings, Way},
+    wish::published,
+};
 use crate::{
-    datapath::{Datapath, FlowCounts, ServiceId},
+    datapath::{Attached, Datapath, FlowCounts, ServiceId},
     health::Standing,
-    model,
+    model::{self, LiveFlows},
     observe::documents::{
-        BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends, ServiceLine,
-        Services, Status,
+        Announced, BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends,
+        ServiceLine, Services, Status,
     },
     plan::endpoint,
-    time::{Now, rfc3339},
+    time::{Now, rfc3339, spelt},
 };
 
 /// A sweep this old is still news: those who ask often do not make us sweep often.
 const FRESH: Duration = Duration::from_millis(500);
 
 /// What backends carry, by id.
-struct Load {
+#[derive(Default)]
+pub(super) struct Load {
     flows: FlowCounts,
     traffic: BTreeMap<BackendId, Traffic>,
 }
@@ -37,6 +40,8 @@ impl<D: Datapath> Controller<D> {
             Question::Status => to_value(self.status(now)?),
             Question::Services => to_value(self.service_lines(now)?),
             Question::Backends(service) => to_value(self.backends(service.as_deref(), now)?),
+            Question::Flows(asked) => to_value(self.look(asked)?),
+            Question::Explain(caller, called) => to_value(self.explain(*caller, *called, now)?),
         };
         document.map_err(|error| error.to_string())
     }
@@ -47,9 +52,7 @@ impl<D: Datapath> Controller<D> {
         {
             return Ok(flows.clone());
         }
-        let flows = self.datapath.flows().map_err(|error| format!("cannot sweep the flow table: {error:#}"))?;
-        self.sweep = Some((now.at, flows.clone()));
-        Ok(flows)
+        self.sweep_now(now).map_err(|error| format!("cannot sweep the flow tables: {error:#}"))
     }
 
     fn load(&mut self, now: Now) -> Result<Load, String> {
@@ -63,13 +66,14 @@ impl<D: Datapath> Controller<D> {
         let flows = self.flows(now)?;
         let none = Load { flows: flows.clone(), traffic: BTreeMap::new() };
         let mut backends = Backends::default();
-        for service in self.lines(None, &none) {
+        for service in self.lines(None, &none, now) {
             add(&mut backends, &count(&service.backends));
         }
         let reasons = self.datapath.reasons().map_err(|error| format!("cannot read counters: {error:#}"))?;
         let packets = Reason::ALL.iter().zip(reasons).map(|(reason, count)| (reason.label().to_owned(), count));
-        let interface =
-            |nic: &crate::datapath::Attached| Interface { name: nic.name.clone(), mode: nic.mode.to_owned() };
+        let gone = self.gone();
+        let mode = |nic: &Attached| if gone.contains(&nic.name.as_str()) { "gone" } else { nic.mode };
+        let interface = |nic: &Attached| Interface { name: nic.name.clone(), mode: mode(nic).to_owned() };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.is_ready(),
@@ -82,19 +86,35 @@ impl<D: Datapath> Controller<D> {
                 needs_restart: self.file.needs_restart.clone(),
             },
             interfaces: self.datapath.attached().iter().map(interface).collect(),
+            announced: self.announced(),
             flows: Flows { live: flows.live, half_open: flows.half_open, max: flows.max },
             packets: packets.collect(),
             services: self.services(),
             backends,
             faults: self.faults(),
-            warnings: self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string).collect(),
+            warnings: self.warnings(),
         })
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let ground = self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string);
+        ground.chain(self.announcer.warnings().cloned()).collect()
+    }
+
+    /// The VIPs that are on the gateway because of us.
+    fn announced(&self) -> Vec<Announced> {
+        let line = |seat: Seat, found: &Surroundings| Announced {
+            address: seat.vip.to_string(),
+            interface: found.names.get(&seat.ifindex).cloned().unwrap_or_default(),
+        };
+        let found = self.surroundings.iter();
+        found.flat_map(|found| found.seats(&self.have.announced).into_iter().map(|seat| line(seat, found))).collect()
     }
 
     fn service_lines(&mut self, now: Now) -> Result<Services, String> {
         let load = self.load(now)?;
         let published = published(&self.have);
-        let lines = self.lines(None, &load).into_iter().map(|line| {
+        let lines = self.lines(None, &load, now).into_iter().map(|line| {
             let model = self.model.as_ref().and_then(|model| model.services.get(&line.name));
             let sum = |part: fn(&BackendLine) -> u64| line.backends.iter().map(part).sum();
             ServiceLine {
@@ -116,14 +136,14 @@ impl<D: Datapath> Controller<D> {
 
     fn backends(&mut self, service: Option<&str>, now: Now) -> Result<BackendsByService, String> {
         let load = self.load(now)?;
-        let services = self.lines(service, &load);
+        let services = self.lines(service, &load, now);
         match service {
             Some(name) if services.is_empty() => Err(self.unknown(name)),
             _ => Ok(BackendsByService { services }),
         }
     }
 
-    fn unknown(&self, name: &str) -> String {
+    pub(super) fn unknown(&self, name: &str) -> String {
         let names = self.model.iter().flat_map(|model| model.services.keys());
         let names: Vec<&str> = names.take(10).map(String::as_str).collect();
         format!("there is no service {name}; there is: {}", names.join(", "))
@@ -131,7 +151,7 @@ impl<D: Datapath> Controller<D> {
 
     /// The services with their backends, in the order of their names: those of the file, and those of
     /// which some backends still drain.
-    fn lines(&self, only: Option<&str>, load: &Load) -> Vec<ServiceBackends> {
+    pub(super) fn lines(&self, only: Option<&str>, load: &Load, now: Now) -> Vec<ServiceBackends> {
         let ids: BTreeMap<(&str, Endpoint), BackendId> = self
             .have
             .backends
@@ -147,8 +167,8 @@ impl<D: Datapath> Controller<D> {
             lines.insert(name, backends.collect());
         }
         for ((name, listens), id) in &ids {
-            if let Some(since) = self.rests.drains_since(*id) {
-                lines.entry(name).or_default().push(draining((*listens).into(), since, *id, load));
+            if let Some(draining) = self.rests.draining(*id) {
+                lines.entry(name).or_default().push(leaving((*listens).into(), draining, *id, load, now));
             }
         }
         let wanted = lines.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
@@ -194,16 +214,28 @@ impl<D: Datapath> Controller<D> {
 }
 
 /// A backend that is no longer in the file and keeps its last flows.
-fn draining(address: SocketAddrV4, since: SystemTime, id: BackendId, load: &Load) -> BackendLine {
+fn leaving(address: SocketAddrV4, draining: &Draining, id: BackendId, load: &Load, now: Now) -> BackendLine {
     let line = BackendLine {
         name: address.to_string(),
         address: address.to_string(),
         state: "drain".to_owned(),
-        reason: "removed from the file, keeps its live flows".to_owned(),
-        since: rfc3339(since),
+        since: rfc3339(draining.since.wall),
         ..empty()
     };
-    carried(line, Some(id), load)
+    let line = carried(line, Some(id), load);
+    let end = match (draining.drain, draining.until()) {
+        (Some(drain), Some(until)) if drain.then == LiveFlows::Reset => match until.checked_duration_since(now.at) {
+            Some(left) if !left.is_zero() => format!("reset in {}", spelt(Duration::from_secs(left.as_secs().max(1)))),
+            _ => "each is reset at its next packet".to_owned(),
+        },
+        _ => "kept until they end".to_owned(),
+    };
+    let flows = match line.flows {
+        0 => "no flows left".to_owned(),
+        1 => format!("1 flow left, {end}"),
+        more => format!("{more} flows left, {end}"),
+    };
+    BackendLine { reason: format!("removed from the file, {flows}"), ..line }
 }
 
 /// Adds what a backend carries.

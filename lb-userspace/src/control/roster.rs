@@ -16,7 +16,7 @@ use crate::{
         Health, Outcome, Rules, Standing,
         prober::{Key, Probed, Target},
     },
-    model::{Model, Service},
+    model::{AllDown, Model, Service},
     plan::endpoint,
     time::Now,
 };
@@ -36,12 +36,10 @@ pub(super) struct Roster {
 pub(super) struct Team {
     members: BTreeMap<SocketAddrV4, Health>,
     rules: Option<Rules>,
+    all_down: AllDown,
     /// Backends that nothing is known of are waited for until then.
     patience: Instant,
 }
-
-/// What is said of a service whose backends are all down.
-pub(super) const OUT: &str = "no backend is up: new connections are answered with RST";
 
 impl Team {
     /// What is known of a backend.
@@ -54,9 +52,14 @@ impl Team {
         health.reason(self.rules)
     }
 
-    /// Nobody is left to take new flows.
-    pub(super) fn is_out(&self) -> bool {
-        self.members.values().all(|health| health.standing == Standing::Down)
+    /// What is to be said where all backends are down.
+    pub(super) fn outage(&self) -> Option<&'static str> {
+        let is_out = self.members.values().all(|health| health.standing == Standing::Down);
+        is_out.then_some(match self.all_down {
+            AllDown::Reject => "no backend is up: new connections are answered with RST",
+            AllDown::Drop => "no backend is up: new connections are dropped",
+            AllDown::Any => "no backend is up: new connections go to all of them, as `all_down: any` wants it",
+        })
     }
 
     /// Until when unknown backends are waited for; `None` when there are none or waiting is over.
@@ -159,8 +162,8 @@ impl Roster {
         } else {
             log::warn!("{name}: backend {address} is down: {reason} ({up} of {all} up)");
         }
-        if team.is_out() {
-            log::error!("{name}: {OUT}");
+        if let Some(outage) = team.outage() {
+            log::error!("{name}: {outage}");
         }
     }
 
@@ -196,7 +199,7 @@ fn team(name: &Arc<str>, service: &Service, old: Option<Team>, adopted: Option<&
     let (mut known, probed, patience) =
         old.map_or((BTreeMap::new(), rules.is_some(), now.at), |old| (old.members, old.rules.is_some(), old.patience));
     let table = adopted.map(|adopted| Adopted::new(name, adopted));
-    let mut team = Team { members: BTreeMap::new(), rules, patience };
+    let mut team = Team { members: BTreeMap::new(), rules, all_down: service.all_down, patience };
     for backend in &service.backends {
         let health = match (known.remove(&backend.address), rules) {
             (Some(health), Some(_)) if probed => health,

@@ -18,31 +18,47 @@ use tokio::{
 };
 
 use super::Event;
-use crate::{datapath::Attached, net::NextHop};
+use crate::{
+    datapath::Attached,
+    net::{Address, Link, NextHop},
+};
 
 /// What may be asked of the kernel's routing.
 pub trait Network: Send + Sync + 'static {
     /// How frames get to an address.
     fn next_hop(&self, address: Ipv4Addr) -> impl Future<Output = Result<NextHop>> + Send;
     /// The gateway's own addresses.
-    fn locals(&self) -> impl Future<Output = Result<BTreeSet<Ipv4Addr>>> + Send;
+    fn addresses(&self) -> impl Future<Output = Result<BTreeSet<Address>>> + Send;
     /// Has the kernel look for a neighbour.
     fn resolve(&self, ifindex: u32, neighbour: Ipv4Addr) -> impl Future<Output = Result<()>> + Send;
     /// A message whenever any of it may have changed.
     fn changes(&self) -> mpsc::Receiver<()>;
-    /// The names of all interfaces.
-    fn names(&self) -> impl Future<Output = Result<BTreeMap<u32, String>>> + Send;
+    /// All interfaces.
+    fn links(&self) -> impl Future<Output = Result<Vec<Link>>> + Send;
 }
 
 /// What is so at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// The gateway's own addresses.
-    pub locals: BTreeSet<Ipv4Addr>,
+    pub addresses: BTreeSet<Address>,
     /// The ways to backends.
     pub hops: BTreeMap<Ipv4Addr, NextHop>,
-    /// The names of the interfaces.
+    /// The names of the interfaces; none where nothing is known yet.
     pub names: BTreeMap<u32, String>,
+    /// The interfaces that are up and have a carrier.
+    pub running: BTreeMap<u32, Running>,
+    /// The interfaces without an XDP program.
+    pub bare: BTreeSet<u32>,
+}
+
+/// An interface that carries frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// How often its carrier has come.
+    pub ups: u32,
 }
 
 /// The way to a backend, as the packet path can go it.
@@ -59,26 +75,64 @@ pub enum Way {
 }
 
 impl Surroundings {
+    /// What can be said where nothing can be asked: whatever the maps say.
+    pub(super) fn unknown(locals: &BTreeSet<Ipv4Addr>) -> Self {
+        let local = |local: &Ipv4Addr| Address { address: *local, ifindex: 0, subnet: (*local, 32), is_marked: false };
+        Self { addresses: locals.iter().map(local).collect(), ..Self::default() }
+    }
+
+    /// Whether the kernel has ever been asked.
+    pub fn is_known(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// Whoever has an address, by interface.
+    pub fn at(&self, address: Ipv4Addr) -> impl Iterator<Item = &Address> {
+        let first = Address { address, ifindex: 0, subnet: (Ipv4Addr::UNSPECIFIED, 0), is_marked: false };
+        self.addresses.range(first..).take_while(move |at| at.address == address)
+    }
+
+    /// The gateway's own addresses, those aside that never leave it, and the VIPs that are on it for others only.
+    pub(super) fn locals(&self, announced: &BTreeSet<Ipv4Addr>) -> BTreeSet<Ipv4Addr> {
+        let own = self.addresses.iter().filter(|at| !at.address.is_loopback());
+        own.filter(|at| !(at.is_marked && announced.contains(&at.address))).map(|at| at.address).collect()
+    }
+
     /// The NICs that the program was attached to and that are no longer there.
     pub fn gone<'a>(&self, attached: &'a [Attached]) -> Vec<&'a str> {
-        let is_gone = |nic: &&Attached| !self.names.is_empty() && !self.names.contains_key(&nic.ifindex);
+        let is_gone = |nic: &&Attached| self.is_known() && !self.names.contains_key(&nic.ifindex);
         attached.iter().filter(is_gone).map(|nic| nic.name.as_str()).collect()
+    }
+
+    /// The NICs that the program was attached to and that are there without it: they came back.
+    pub(super) fn returned(&self, attached: &[Attached]) -> Vec<String> {
+        let is_back = |nic: &&Attached| match self.names.get(&nic.ifindex) {
+            Some(_) => self.bare.contains(&nic.ifindex),
+            None => self.names.values().any(|name| *name == nic.name),
+        };
+        attached.iter().filter(is_back).map(|nic| nic.name.clone()).collect()
     }
 
     /// The way to a backend by the NICs that the program is attached to.
     pub fn way(&self, address: Ipv4Addr, attached: &[Attached]) -> Way {
-        if self.locals.contains(&address) {
+        if self.at(address).next().is_some() {
             return Way::None(format!("{address} is an address of the gateway itself"));
         }
         let ifindex = match self.hops.get(&address) {
             None => return Way::Unknown,
-            Some(NextHop::NoRoute) => return Way::Kernel,
+            Some(NextHop::NoRoute) => {
+                let gone = self.gone(attached);
+                return match gone.is_empty() {
+                    true => Way::Kernel,
+                    false => Way::None(format!("no route leads to {address}, and {} is gone", gone.join(", "))),
+                };
+            }
             Some(NextHop::Known { ifindex, .. } | NextHop::Unresolved { ifindex, .. }) => *ifindex,
         };
         let Some(nic) = attached.iter().find(|nic| nic.ifindex == ifindex) else {
             let name = self.names.get(&ifindex).cloned().unwrap_or_else(|| format!("interface {ifindex}"));
             return Way::None(if attached.iter().any(|nic| nic.name == name) {
-                format!("its route leaves by {name}, a new NIC of an attached one's name; restart this controller")
+                format!("its route leaves by {name}, which has come back and is not attached yet")
             } else {
                 format!("its route leaves by {name}, which is not attached; add {name} to node.interfaces or --iface")
             });
@@ -93,14 +147,11 @@ impl Surroundings {
 impl Way {
     /// Writes the way into a backend's entry.
     pub fn mark(&self, entry: &mut Backend) {
+        let others = entry.flags & !Backend::REACHABLE;
         match self {
             Self::Unknown => {}
-            Self::Nic(nic, mac) => {
-                (entry.flags, entry.nic, entry.hop) = (Backend::PRESENT | Backend::REACHABLE, *nic, *mac);
-            }
-            Self::Kernel | Self::None(_) => {
-                (entry.flags, entry.nic, entry.hop) = (Backend::PRESENT, 0, Mac([0; 6]));
-            }
+            Self::Nic(nic, mac) => (entry.flags, entry.nic, entry.hop) = (others | Backend::REACHABLE, *nic, *mac),
+            Self::Kernel | Self::None(_) => (entry.flags, entry.nic, entry.hop) = (others, 0, Mac([0; 6])),
         }
     }
 }
@@ -165,8 +216,12 @@ async fn look<N: Network>(
     addresses: &BTreeSet<Ipv4Addr>,
     known: Option<&Surroundings>,
 ) -> Result<Surroundings> {
-    let (locals, names) = (network.locals().await?, network.names().await?);
-    let mut found = Surroundings { locals, names, hops: BTreeMap::new() };
+    let (own, links) = (network.addresses().await?, network.links().await?);
+    let running = |link: &Link| Some((link.ifindex, Running { mac: link.mac, ups: link.running? }));
+    let running = links.iter().filter_map(running).collect();
+    let bare = links.iter().filter(|link| link.xdp.is_none()).map(|link| link.ifindex).collect();
+    let names = links.into_iter().map(|link| (link.ifindex, link.name)).collect();
+    let mut found = Surroundings { addresses: own, names, running, bare, hops: BTreeMap::new() };
     let mut open = Vec::new();
     for address in addresses {
         match known.filter(|known| known.is_whole(*address)).and_then(|known| known.hops.get(address)) {
@@ -218,7 +273,7 @@ mod tests {
             self.ways.lock().unwrap().get(&address).cloned().ok_or_else(|| anyhow::anyhow!("no buffer space"))
         }
 
-        async fn locals(&self) -> Result<BTreeSet<Ipv4Addr>> {
+        async fn addresses(&self) -> Result<BTreeSet<Address>> {
             Ok(BTreeSet::new())
         }
 
@@ -227,8 +282,8 @@ mod tests {
             Ok(())
         }
 
-        async fn names(&self) -> Result<BTreeMap<u32, String>> {
-            Ok([(2, "eth0".to_owned()), (3, "eth1".to_owned())].into())
+        async fn links(&self) -> Result<Vec<Link>> {
+            Ok(Vec::new())
         }
 
         fn changes(&self) -> mpsc::Receiver<()> {
@@ -266,9 +321,9 @@ mod tests {
     fn a_way_that_is_not_ours_says_why() {
         let nic = Attached { name: "eth0".into(), ifindex: 2, nic: 5, mac: [0; 6], mode: "native" };
         let found = Surroundings {
-            locals: [ONE].into(),
             hops: [(TWO, NextHop::Known { ifindex: 3, mac: [3; 6] })].into(),
             names: [(3, "eth1".to_owned())].into(),
+            ..Surroundings::unknown(&[ONE].into())
         };
         let way = |address| found.way(address, std::slice::from_ref(&nic));
         assert!(matches!(way(ONE), Way::None(why) if why.contains("the gateway itself")));
@@ -276,7 +331,20 @@ mod tests {
         assert_eq!(way(Ipv4Addr::new(10, 0, 0, 3)), Way::Unknown);
         // Deleted and made again, it has another number: naming it once more would not help.
         let again = Attached { name: "eth1".into(), ..nic.clone() };
-        assert!(matches!(found.way(TWO, &[again]), Way::None(why) if why.ends_with("restart this controller")));
+        assert!(
+            matches!(found.way(TWO, std::slice::from_ref(&again)), Way::None(why) if why.ends_with("not attached yet"))
+        );
+        assert_eq!(found.returned(&[nic.clone(), again]), ["eth1"]);
+        // The same number, and no program on it.
+        let same = Attached { ifindex: 3, ..nic.clone() };
+        assert!(found.returned(std::slice::from_ref(&same)).is_empty());
+        let bare = Surroundings { bare: [3].into(), ..found.clone() };
+        assert_eq!(bare.returned(&[same]), ["eth0"]);
+        // With the NIC its routes are gone.
+        let routeless = Surroundings { hops: [(TWO, NextHop::NoRoute)].into(), ..found.clone() };
+        let way = |ifindex| routeless.way(TWO, &[Attached { ifindex, ..nic.clone() }]);
+        assert!(matches!(way(2), Way::None(why) if why.ends_with("and eth0 is gone")));
+        assert_eq!(way(3), Way::Kernel);
         assert_eq!(found.gone(std::slice::from_ref(&nic)), ["eth0"]);
         assert!(found.gone(&[Attached { ifindex: 3, ..nic.clone() }]).is_empty());
         assert!(Surroundings::default().gone(std::slice::from_ref(&nic)).is_empty(), "nothing is known yet");

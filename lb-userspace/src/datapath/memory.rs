@@ -1,13 +1,18 @@
 //! A packet path in memory, for tests: it fails on demand, and it refuses every step that would leave
 //! something pointing at nothing, so a plan in a wrong order is an error and not a lost packet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use anyhow::{Result, bail, ensure};
-use lb_common::{Backend, BackendId, Reason, Traffic};
+use bytemuck::Zeroable as _;
+use lb_common::{Backend, BackendId, Endpoint, Limits, Reason, Service, Traffic};
 
 use super::{
     Attached, Datapath, FlowCounts, Snapshot, Step,
+    choice::Choice,
     entry::Entry,
     query::{Listing, Query, Shortlist},
 };
@@ -24,10 +29,14 @@ pub struct MemoryDatapath {
     pub endings: LogConnections,
     /// What a look finds.
     pub entries: Vec<Entry>,
+    /// How many connections clients have.
+    pub connections: BTreeMap<Ipv4Addr, u32>,
     /// What backends have carried.
     pub traffic: BTreeMap<BackendId, Traffic>,
     /// The NICs.
     pub attached: Vec<Attached>,
+    /// The numbers of NICs that came back, by name; to attach to any other fails.
+    pub returned: BTreeMap<String, u32>,
     /// How many steps succeed before one fails; the failing one and all after it until this is set anew.
     pub failing_after: Option<usize>,
     /// All steps that were done.
@@ -54,12 +63,18 @@ impl MemoryDatapath {
                 ensure!(ids.len() == *slots as usize, "a table of {} slots for {slots}", ids.len());
                 let stranger = distinct(ids).into_iter().find(|id| !maps.backends.contains_key(id));
                 ensure!(stranger.is_none(), "a table names backend {stranger:?}, which is not there");
+                let takes = |id: &BackendId| maps.backends[id].flags & Backend::ELIGIBLE != 0;
+                let closed = distinct(ids).into_iter().find(|id| !takes(id));
+                ensure!(closed.is_none(), "a table names backend {closed:?}, which takes no new flows");
             }
             Step::PutBackend(id, backend) => {
                 ensure!(*id != 0 && backend.flags & Backend::PRESENT != 0, "backend {id} is nobody");
                 let old = maps.backends.get(id);
                 let moved = old.is_some_and(|old| endpoint(old) != endpoint(backend) || old.service != backend.service);
                 ensure!(!moved, "the id {id} of a backend that is there is given to another");
+                let is_named = self.tables_in_use().iter().any(|table| maps.tables[table].contains(id));
+                let takes = backend.flags & (Backend::ELIGIBLE | Backend::RESETS) == Backend::ELIGIBLE;
+                ensure!(takes || !is_named, "a table leads to backend {id}, which would take no new flows");
             }
             Step::PublishService(listen, service) => {
                 let Some(ids) = maps.tables.get(&(service.slots, service.table)) else {
@@ -70,6 +85,22 @@ impl MemoryDatapath {
                     maps.backends.get(id).is_none_or(|backend| !maps.endpoints.contains(&endpoint(backend)))
                 });
                 ensure!(silent.is_none(), "replies of backend {silent:?} would not be known");
+                self.check_policy(service, maps.limits.get(&service.id).unwrap_or(&Limits::zeroed()))?;
+            }
+            Step::PutLimits(id, limits) => {
+                ensure!(maps.names.contains_key(id), "limits of service {id}, which has no name");
+                let mut services = maps.services.values().filter(|service| service.id == *id);
+                services.try_for_each(|service| self.check_policy(service, limits))?;
+            }
+            Step::PutAccess(prefix, _) => {
+                ensure!(maps.names.contains_key(&prefix.service), "clients of a service without a name: {prefix:?}");
+            }
+            Step::RemoveAccess(prefix) => {
+                ensure!(maps.access.contains_key(prefix), "nothing is said of {prefix:?}");
+                let last = maps.access.keys().filter(|other| other.service == prefix.service).count() == 1;
+                let mut services = maps.services.values().filter(|service| service.id == prefix.service);
+                let is_asked = services.any(|service| service.flags & Service::FILTERED != 0);
+                ensure!(!(last && is_asked), "everybody could connect with service {}", prefix.service);
             }
             Step::RemoveEndpoint(removed) => {
                 // Its last backend is retired right after: only those in tables matter here.
@@ -91,12 +122,33 @@ impl MemoryDatapath {
                     maps.backends.values().all(|backend| backend.service != *id),
                     "service {id} still has backends"
                 );
+                ensure!(!maps.limits.contains_key(id), "service {id} still has limits");
+                ensure!(maps.access.keys().all(|prefix| prefix.service != *id), "service {id} still judges clients");
             }
             Step::AddLocal(_) | Step::RemoveLocal(_) | Step::NameService(..) | Step::AddEndpoint(_) => {}
+            Step::Unannounce(_) => {}
+            Step::Announce(address) => {
+                let is_served = maps.services.keys().any(|listen| Ipv4Addr::from(listen.address) == *address);
+                ensure!(is_served, "{address} is announced, and nothing is served on it");
+            }
             Step::WithdrawService(listen) => {
                 ensure!(maps.services.contains_key(listen), "{listen:?} is not served");
             }
         }
+        Ok(())
+    }
+
+    /// Whether what a service's flags make the packet path ask for is there.
+    fn check_policy(&self, service: &Service, limits: &Limits) -> Result<()> {
+        let asks = |flag: u32| service.flags & flag != 0;
+        ensure!(!asks(Service::RATED) || limits.interval > 0, "service {} has no rate", service.id);
+        ensure!(!asks(Service::PER_SOURCE) || limits.per_source > 0, "service {} lets nobody in", service.id);
+        let is_said = self.maps.access.keys().any(|prefix| prefix.service == service.id);
+        ensure!(
+            !asks(Service::FILTERED) || is_said,
+            "service {} asks who may connect, and nothing is said",
+            service.id
+        );
         Ok(())
     }
 }
@@ -151,10 +203,21 @@ impl Datapath for MemoryDatapath {
     fn list(&mut self, query: &Query) -> Result<Listing> {
         let mut list = Shortlist::new(query);
         for entry in &self.entries {
-            let [client, vip] = [entry.client, entry.vip].map(lb_common::Endpoint::from);
+            let [client, vip] = [entry.client, entry.vip].map(Endpoint::from);
             list.offer((client.address, client.port, vip.address, vip.port), entry.id, || entry.clone());
         }
         Ok(list.listing())
+    }
+
+    fn choice(&mut self, client: Ipv4Addr, listen: Endpoint) -> Result<Option<Choice>> {
+        let Some(service) = self.maps.services.get(&listen).copied() else { return Ok(None) };
+        let table = self.maps.tables.get(&(service.slots, service.table)).cloned().unwrap_or_default();
+        let said = self.maps.access.iter().filter(|(prefix, _)| prefix.service == service.id);
+        let said = said.filter(|(prefix, _)| prefix.clients.contains(&client));
+        let verdict = said.max_by_key(|(prefix, _)| prefix.clients.prefix_len()).map_or(0, |(_, verdict)| *verdict);
+        let per_source = self.maps.limits.get(&service.id).map_or(0, |limits| limits.per_source);
+        let connections = self.connections.get(&client).copied().unwrap_or(0);
+        Ok(Some(Choice { service, table, verdict, connections, per_source }))
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
@@ -168,5 +231,17 @@ impl Datapath for MemoryDatapath {
 
     fn attached(&self) -> &[Attached] {
         &self.attached
+    }
+
+    fn hertz(&self) -> u32 {
+        1000
+    }
+
+    fn attach(&mut self, name: &str) -> Result<()> {
+        let Some(ifindex) = self.returned.get(name) else { bail!("{name}: another XDP program is attached") };
+        for nic in self.attached.iter_mut().filter(|nic| nic.name == name) {
+            nic.ifindex = *ifindex;
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! [`kernel`] does it with BPF maps and is the only user of aya; [`memory`] does it in memory and
 //! fails on demand, for tests. Neither decides anything.
 
+pub mod choice;
 pub mod entry;
 pub mod kernel;
 pub mod query;
@@ -14,9 +15,12 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_common::{Backend, BackendId, Endpoint, Reason, Service, Traffic};
+use bytemuck::Zeroable as _;
+use ipnet::Ipv4Net;
+use lb_common::{Backend, BackendId, Endpoint, Limits, Reason, Service, Traffic};
 
 use self::{
+    choice::Choice,
     entry::Ending,
     query::{Listing, Query},
 };
@@ -26,6 +30,15 @@ pub mod memory;
 
 /// A service's number: its index in the maps of tables and names.
 pub type ServiceId = u16;
+
+/// Clients of one service: a key of the map of who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// The service.
+    pub service: ServiceId,
+    /// Its clients.
+    pub clients: Ipv4Net,
+}
 
 /// What the maps hold: all that a plan starts from. Read once at start; the controller keeps its own
 /// copy up to date by [`Snapshot::note`] with each step that was applied.
@@ -43,6 +56,12 @@ pub struct Snapshot {
     pub endpoints: BTreeSet<Endpoint>,
     /// The gateway's own addresses.
     pub locals: BTreeSet<Ipv4Addr>,
+    /// The limits of services that have any.
+    pub limits: BTreeMap<ServiceId, Limits>,
+    /// Who may connect, as [`Origin`](lb_common::Origin) says it; of all prefixes that a client is in, the longest counts.
+    pub access: BTreeMap<Prefix, u32>,
+    /// VIPs that are, were or are about to be on the gateway because we put them there.
+    pub announced: BTreeSet<Ipv4Addr>,
 }
 
 /// One write to the packet path. The order of a plan never drops a packet: what is pointed to is
@@ -57,6 +76,12 @@ pub enum Step {
     NameService(ServiceId, String),
     /// Makes a backend, or changes its flags and next hop. A new one starts with zeroed traffic.
     PutBackend(BackendId, Backend),
+    /// Sets the limits of a service; all zero for none.
+    PutLimits(ServiceId, Limits),
+    /// Says whether clients may connect.
+    PutAccess(Prefix, u32),
+    /// Says nothing of them any more.
+    RemoveAccess(Prefix),
     /// Replies may come from here.
     AddEndpoint(Endpoint),
     /// Fills the whole table {slots, table} in one write.
@@ -64,8 +89,13 @@ pub enum Step {
     /// Serves an endpoint, or changes which table it points to. The datapath keeps the address filter
     /// and the map of VIPs in line with what is published.
     PublishService(Endpoint, Service),
+    /// From now on this VIP is ours alone: ports of it that no service has are refused. It has to be served, and
+    /// comes before its address is put on the gateway.
+    Announce(Ipv4Addr),
     /// Serves an endpoint no longer; connections through it go on.
     WithdrawService(Endpoint),
+    /// The VIP is not ours alone, or not on the gateway any more.
+    Unannounce(Ipv4Addr),
     /// Replies no longer come from here.
     RemoveEndpoint(Endpoint),
     /// Frees a backend id that no flow names any more.
@@ -85,6 +115,8 @@ pub struct FlowCounts {
     pub max: u64,
     /// Live flows by backend; backends without any are missing.
     pub by_backend: BTreeMap<BackendId, u64>,
+    /// Announced VIPs that nothing has been served on for a while and that no live flow names.
+    pub quiet: BTreeSet<Ipv4Addr>,
     /// What is half open, by backend; backends without any are missing.
     pub handshakes: BTreeMap<BackendId, u64>,
     /// How long the sweep took.
@@ -129,12 +161,18 @@ pub trait Datapath {
     fn tell_of(&mut self, endings: LogConnections);
     /// Looks for connections. Nothing is freed or counted.
     fn list(&mut self, query: &Query) -> Result<Listing>;
+    /// What the maps say to a client that opens a connection; `None` where nothing is served on the endpoint.
+    fn choice(&mut self, client: Ipv4Addr, listen: Endpoint) -> Result<Option<Choice>>;
     /// What went to and came from each of these backends, all CPUs together.
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>>;
     /// How many packets ended for each reason, all CPUs together, in the order of [`Reason::ALL`].
     fn reasons(&mut self) -> Result<[u64; Reason::COUNT]>;
-    /// The NICs that the program is attached to.
+    /// The NICs that the program is attached to, those that vanished since included.
     fn attached(&self) -> &[Attached];
+    /// Jiffies a second: what the packet path counts time in.
+    fn hertz(&self) -> u32;
+    /// Attaches to the NIC that has the name of one that vanished. Flows of the old one go on by the new one.
+    fn attach(&mut self, name: &str) -> Result<()>;
 }
 
 impl Snapshot {
@@ -153,6 +191,18 @@ impl Snapshot {
             Step::PutBackend(id, backend) => {
                 self.backends.insert(*id, *backend);
             }
+            Step::PutLimits(id, limits) if *limits == Limits::zeroed() => {
+                self.limits.remove(id);
+            }
+            Step::PutLimits(id, limits) => {
+                self.limits.insert(*id, *limits);
+            }
+            Step::PutAccess(prefix, verdict) => {
+                self.access.insert(*prefix, *verdict);
+            }
+            Step::RemoveAccess(prefix) => {
+                self.access.remove(prefix);
+            }
             Step::AddEndpoint(endpoint) => {
                 self.endpoints.insert(*endpoint);
             }
@@ -166,6 +216,12 @@ impl Snapshot {
             Step::WithdrawService(endpoint) => {
                 let old = self.services.remove(endpoint);
                 self.forget_table(old);
+            }
+            Step::Announce(address) => {
+                self.announced.insert(*address);
+            }
+            Step::Unannounce(address) => {
+                self.announced.remove(address);
             }
             Step::RemoveEndpoint(endpoint) => {
                 self.endpoints.remove(endpoint);

@@ -1,9 +1,6 @@
-//! The next hop towards an address, and the gateway's own addresses.
+//! The next hop towards an address.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -12,7 +9,6 @@ use rtnetlink::{
     packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
-        address::AddressAttribute,
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     },
@@ -26,19 +22,6 @@ impl Netlink {
         let Some((ifindex, neighbour)) = self.route(address).await? else { return Ok(NextHop::NoRoute) };
         let mac = self.neighbour(ifindex, neighbour).await?;
         Ok(mac.map_or(NextHop::Unresolved { ifindex, neighbour }, |mac| NextHop::Known { ifindex, mac }))
-    }
-
-    /// The gateway's own addresses, those aside that never leave it.
-    pub async fn locals(&self) -> Result<BTreeSet<Ipv4Addr>> {
-        let mut locals = BTreeSet::new();
-        let mut addresses = self.handle().address().get().execute();
-        while let Some(message) = addresses.try_next().await.context("cannot list the gateway's addresses")? {
-            locals.extend(message.attributes.into_iter().filter_map(|attribute| match attribute {
-                AddressAttribute::Local(IpAddr::V4(address)) if !address.is_loopback() => Some(address),
-                _ => None,
-            }));
-        }
-        Ok(locals)
     }
 
     /// Asks the kernel to find a neighbour, as if it had a packet for it. Does not wait for the answer.

@@ -1,12 +1,10 @@
 //! The interfaces of this network namespace, and the XDP programs that hang on them.
 
-use std::{collections::BTreeMap, io, thread};
-
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached};
 
-use super::Netlink;
+use super::{Netlink, now};
 
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +15,8 @@ pub struct Link {
     pub ifindex: u32,
     /// Its Ethernet address; zeros where it has none.
     pub mac: [u8; 6],
+    /// How often its carrier has come, where it is up and has one now: so that no coming is missed.
+    pub running: Option<u32>,
     /// The largest IP packet it carries.
     pub mtu: u32,
     /// What kind of virtual interface it is (`bridge`, `bond`, `veth`); `None` for hardware.
@@ -42,34 +42,24 @@ impl Netlink {
         links.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(links)
     }
-
-    /// The names of all interfaces, by the kernel's number.
-    pub async fn names(&self) -> Result<BTreeMap<u32, String>> {
-        Ok(self.links().await?.into_iter().map(|link| (link.ifindex, link.name)).collect())
-    }
 }
 
-/// All interfaces, for those who cannot wait in a runtime: asked in a thread of its own, which is in
-/// the network namespace of its maker.
+/// All interfaces, for those who cannot wait in a runtime.
 pub fn links_now() -> Result<Vec<Link>> {
-    let ask = || -> Result<Vec<Link>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        runtime.block_on(async { Netlink::new()?.links().await })
-    };
-    let thread = thread::Builder::new().name("netlink".into());
-    thread::scope(|scope| thread.spawn_scoped(scope, ask).map(thread::ScopedJoinHandle::join))
-        .map_err(|error: io::Error| anyhow!("cannot start a thread: {error}"))?
-        .map_err(|_| anyhow!("the thread that lists the interfaces panicked"))?
+    now(async |netlink| netlink.links().await)
 }
 
 fn link(message: LinkMessage) -> Link {
-    let mut link =
-        Link { name: String::new(), ifindex: message.header.index, mac: [0; 6], mtu: 0, kind: None, xdp: None };
+    let is_running = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+    let running = is_running.then_some(0);
+    let ifindex = message.header.index;
+    let mut link = Link { name: String::new(), ifindex, mac: [0; 6], running, mtu: 0, kind: None, xdp: None };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Address(address) => link.mac = address.try_into().unwrap_or_default(),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::CarrierUpCount(ups) => link.running = link.running.map(|_| ups),
             LinkAttribute::LinkInfo(infos) => link.kind = infos.into_iter().find_map(kind),
             LinkAttribute::Xdp(xdp) => link.xdp = attachment(&xdp),
             _ => {}

@@ -1,20 +1,24 @@
 //! What the kernel's routing knows: routes, neighbours, addresses and links, by netlink.
 //!
-//! Nothing here decides: it answers questions about one moment, and says when something changed.
+//! Nothing here decides: it answers questions about one moment, says when something changed, and puts VIPs on
+//! the gateway or takes them away when it is told to.
 
+mod addresses;
+mod arp;
 mod changes;
 mod ground;
 mod hops;
 mod links;
 mod network;
 
-use std::net::Ipv4Addr;
+use std::{io, net::Ipv4Addr, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use rtnetlink::Handle;
 use tokio::task::JoinHandle;
 
 pub use self::{
+    addresses::{Address, remove_marked_now},
     ground::{GroundFault, ground_faults},
     links::{Attachment, Link, links_now},
 };
@@ -56,6 +60,19 @@ impl Netlink {
     fn handle(&self) -> &Handle {
         &self.handle
     }
+}
+
+/// One conversation for those who cannot wait in a runtime: held in a thread of its own, which is in the network
+/// namespace of its maker.
+fn now<T: Send>(talk: impl AsyncFnOnce(&Netlink) -> Result<T> + Send) -> Result<T> {
+    let ask = || -> Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        runtime.block_on(async { talk(&Netlink::new()?).await })
+    };
+    let thread = thread::Builder::new().name("netlink".into());
+    thread::scope(|scope| thread.spawn_scoped(scope, ask).map(thread::ScopedJoinHandle::join))
+        .map_err(|error: io::Error| anyhow!("cannot start a thread: {error}"))?
+        .map_err(|_| anyhow!("the thread that speaks netlink panicked"))?
 }
 
 impl Drop for Netlink {

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod flows;
+
+pub use flows::{Candidate, Explained, FlowLine, FlowLines};
+
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -18,8 +22,10 @@ pub struct Status {
     pub started_at: String,
     /// The file.
     pub config: Config,
-    /// The NICs that the program is attached to.
+    /// The NICs that the program is attached to, or will be when they are back.
     pub interfaces: Vec<Interface>,
+    /// VIPs that the controller put on the gateway, and where.
+    pub announced: Vec<Announced>,
     /// The flow table.
     pub flows: Flows,
     /// Packets by how they ended, and what was noted on their way; those that never happened are 0.
@@ -52,8 +58,17 @@ pub struct Config {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// `native` or `generic`.
+    /// `native` or `generic`; `gone` as long as the NIC is not there.
     pub mode: String,
+}
+
+/// One of `status.announced`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// The VIP.
+    pub address: String,
+    /// The interface that it was put on.
+    pub interface: String,
 }
 
 /// `status.flows`.
@@ -61,7 +76,7 @@ pub struct Interface {
 pub struct Flows {
     /// Not idle beyond their timeout.
     pub live: u64,
-    /// Those whose client has sent nothing but SYN.
+    /// Handshakes under way, beside those.
     pub half_open: u64,
     /// What the table is made for.
     pub max: u64,

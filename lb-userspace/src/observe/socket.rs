@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{ELSEWHERE, FAILED, Request, Response};
-use crate::control::{Event, Question};
+use crate::control::{Event, FlowsAsked, Question};
 
 /// Octets of a request.
 const LONGEST: u64 = 64 << 10;
@@ -141,6 +141,10 @@ async fn answer(request: Request, pin_dir: &Path, events: &mpsc::Sender<Event>) 
         Request::Status {} => ask(Question::Status, events).await,
         Request::Services {} => ask(Question::Services, events).await,
         Request::Backends { service } => ask(Question::Backends(service), events).await,
+        Request::Flows { service, client, all, limit } => {
+            ask(Question::Flows(FlowsAsked { service, client, all, limit }), events).await
+        }
+        Request::Explain { client, vip } => ask(Question::Explain(client, vip), events).await,
         Request::Reload {} => {
             let (done, reloaded) = oneshot::channel();
             match heard(events, Event::Reload(Some(done)), reloaded).await {

@@ -1,8 +1,8 @@
 //! From what the packet path has to what is wanted: a list of writes that never drops a packet. Pure.
 //!
 //! The order is the whole art. What is pointed to is written before what points to it: the gateway's
-//! own addresses, names, backends and the endpoints that their replies come from, then tables, then the
-//! services that name them. What nobody points to any more goes last, in the opposite order. So a
+//! own addresses, names, limits, who may connect, backends and the endpoints that their replies come from,
+//! then tables, then the services that name them. What nobody points to any more goes last, in the opposite order. So a
 //! plan may stop after any step, by an error or by `kill -9`, and what is there then is whole: some
 //! services are as they were and some as they should be.
 //!
@@ -15,13 +15,16 @@ use std::{
     sync::Arc,
 };
 
-use lb_common::{Backend, BackendId, Endpoint};
+use lb_common::{Backend, BackendId, Endpoint, Limits};
 
 use crate::datapath::{ServiceId, Snapshot, Step};
 
+mod access;
+mod limits;
 mod numbers;
 mod print;
 
+pub use access::{Verdicts, verdicts};
 pub use numbers::{Numbers, Order, Place, number};
 pub use print::Printed;
 
@@ -30,6 +33,8 @@ pub use print::Printed;
 pub struct Wanted {
     /// The gateway's own addresses.
     pub locals: BTreeSet<Ipv4Addr>,
+    /// VIPs that are ours alone on the gateway: announced before their address is put there, and until it is gone.
+    pub announced: BTreeSet<Ipv4Addr>,
     /// All services that are served.
     pub services: BTreeMap<ServiceId, Service>,
     /// All backends that may get new flows, and any others whose entry shall change.
@@ -53,6 +58,12 @@ pub struct Service {
     pub slots: u32,
     /// What stands in them.
     pub ids: Arc<[BackendId]>,
+    /// Bits of [`lb_common::Service::flags`].
+    pub flags: u32,
+    /// How many connections may be opened; all zero for no limits.
+    pub limits: Limits,
+    /// Who may open them.
+    pub access: Arc<Verdicts>,
 }
 
 /// The steps from `have` to `want`, in an order that is safe to stop anywhere.
@@ -60,6 +71,7 @@ pub fn plan(have: &Snapshot, want: &Wanted) -> Vec<Step> {
     let mut steps = Vec::new();
     build(have, want, &mut steps);
     publish(have, want, &mut steps);
+    steps.extend(entries(have, want).filter(|(id, entry)| leaves(have, *id, entry)).map(put));
     clear(have, want, &mut steps);
     steps
 }
@@ -72,13 +84,27 @@ fn build(have: &Snapshot, want: &Wanted, steps: &mut Vec<Step>) {
             steps.push(Step::NameService(*id, service.name.to_string()));
         }
     }
-    for (id, backend) in &want.backends {
-        if have.backends.get(id) != Some(backend) {
-            steps.push(Step::PutBackend(*id, *backend));
-        }
-    }
+    limits::put(have, want, steps);
+    access::put(have, want, steps);
+    steps.extend(entries(have, want).filter(|(id, entry)| !leaves(have, *id, entry)).map(put));
     let endpoints: BTreeSet<Endpoint> = want.backends.values().map(endpoint).collect();
     steps.extend(endpoints.difference(&have.endpoints).map(|endpoint| Step::AddEndpoint(*endpoint)));
+}
+
+/// The backends whose entries change.
+fn entries<'a>(have: &'a Snapshot, want: &'a Wanted) -> impl Iterator<Item = (BackendId, Backend)> + 'a {
+    let new = want.backends.iter().filter(|(id, backend)| have.backends.get(id) != Some(backend));
+    new.map(|(id, backend)| (*id, *backend))
+}
+
+/// Whether a backend takes no new flows any more: until its table is written anew it does.
+fn leaves(have: &Snapshot, id: BackendId, entry: &Backend) -> bool {
+    let took = have.backends.get(&id).is_some_and(|before| before.flags & Backend::ELIGIBLE != 0);
+    took && entry.flags & Backend::ELIGIBLE == 0
+}
+
+fn put((id, backend): (BackendId, Backend)) -> Step {
+    Step::PutBackend(id, backend)
 }
 
 /// Tables, then what points to them.
@@ -90,7 +116,8 @@ fn publish(have: &Snapshot, want: &Wanted, steps: &mut Vec<Step>) {
     }
     let mut served = BTreeSet::new();
     for (id, service) in &want.services {
-        let published = lb_common::Service { id: *id, table: service.table, slots: service.slots, flags: 0 };
+        let published =
+            lb_common::Service { id: *id, table: service.table, slots: service.slots, flags: service.flags };
         for listen in &service.listen {
             served.insert(*listen);
             if have.services.get(listen) != Some(&published) {
@@ -98,12 +125,16 @@ fn publish(have: &Snapshot, want: &Wanted, steps: &mut Vec<Step>) {
             }
         }
     }
+    steps.extend(want.announced.difference(&have.announced).map(|address| Step::Announce(*address)));
     let gone = have.services.keys().filter(|listen| !served.contains(*listen));
     steps.extend(gone.map(|listen| Step::WithdrawService(*listen)));
 }
 
 /// What nothing points to any more.
 fn clear(have: &Snapshot, want: &Wanted, steps: &mut Vec<Step>) {
+    access::remove(have, want, steps);
+    limits::clear(have, want, steps);
+    steps.extend(have.announced.difference(&want.announced).map(|address| Step::Unannounce(*address)));
     let retired: BTreeSet<BackendId> = want
         .retire
         .iter()

@@ -2,18 +2,29 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, net::SocketAddrV4};
 
-use lb_common::{Backend, BackendId, slots::LARGE};
+use lb_common::{Backend, BackendId, Limits, Origin, Service, slots::LARGE};
 
 use super::endpoint;
 use crate::datapath::{ServiceId, Snapshot, Step};
 
 /// Tables up to this size are printed slot by slot.
 const SHORT_TABLE: usize = 16;
+/// The flags of a service by name.
+const FLAGS: [(u32, &str); 7] = [
+    (Service::DROPS, "drops"),
+    (Service::RETRIES, "retries"),
+    (Service::HANDSHAKE, "handshake"),
+    (Service::FIRST_BYTE, "first-byte"),
+    (Service::FILTERED, "filtered"),
+    (Service::RATED, "rated"),
+    (Service::PER_SOURCE, "per-source"),
+];
 
 /// A plan that starts from a snapshot.
 pub struct Printed<'a> {
     names: BTreeMap<ServiceId, Cow<'a, str>>,
     backends: BTreeMap<BackendId, Backend>,
+    before: &'a BTreeMap<BackendId, Backend>,
     services: BTreeMap<(u32, u16), ServiceId>,
     steps: &'a [Step],
 }
@@ -24,6 +35,7 @@ impl<'a> Printed<'a> {
         let mut printed = Self {
             names: have.names.iter().map(|(id, name)| (*id, name.as_str().into())).collect(),
             backends: have.backends.clone(),
+            before: &have.backends,
             services: have.services.values().map(|service| ((service.slots, service.table), service.id)).collect(),
             steps,
         };
@@ -64,21 +76,36 @@ impl<'a> Printed<'a> {
         counts.collect::<Vec<_>>().join(" ")
     }
 
+    /// A backend's entry, with its idle times in jiffies where they change.
+    fn entry(&self, id: BackendId, backend: &Backend) -> String {
+        let (service, address) = (self.name(backend.service), SocketAddrV4::from(endpoint(backend)));
+        let mut line = match backend.flags & Backend::REACHABLE {
+            0 => format!("put      {id} {service} {address} by kernel"),
+            _ => format!("put      {id} {service} {address} by nic {} to {:?}", backend.nic, backend.hop),
+        };
+        for (bit, word) in [(Backend::ELIGIBLE, " eligible"), (Backend::RESETS, " resets")] {
+            line.push_str(if backend.flags & bit == 0 { "" } else { word });
+        }
+        let times = backend.timeouts;
+        if self.before.get(&id).is_some_and(|before| before.timeouts != times) {
+            line.push_str(&format!(" idle {}/{}/{}", times.syn, times.established, times.fin));
+        }
+        line
+    }
+
     fn line(&self, step: &Step) -> String {
         let socket = |endpoint| SocketAddrV4::from(endpoint);
         match step {
             Step::AddLocal(address) => format!("local    + {address}"),
             Step::RemoveLocal(address) => format!("local    - {address}"),
             Step::NameService(id, name) => format!("name     {id} {name}"),
-            Step::PutBackend(id, backend) => {
-                let (service, address) = (self.name(backend.service), socket(endpoint(backend)));
-                let way = if backend.flags & Backend::REACHABLE == 0 {
-                    "by kernel".to_owned()
-                } else {
-                    format!("by nic {} to {:?}", backend.nic, backend.hop)
-                };
-                format!("put      {id} {service} {address} {way}")
+            Step::PutBackend(id, backend) => self.entry(*id, backend),
+            Step::PutLimits(id, limits) => format!("limits   {} {}", self.name(*id), limited(limits)),
+            Step::PutAccess(prefix, verdict) => {
+                let word = if *verdict == Origin::DENIED { "deny" } else { "allow" };
+                format!("access   + {} {word} {}", self.name(prefix.service), prefix.clients)
             }
+            Step::RemoveAccess(prefix) => format!("access   - {} {}", self.name(prefix.service), prefix.clients),
             Step::AddEndpoint(endpoint) => format!("endpoint + {}", socket(*endpoint)),
             Step::RemoveEndpoint(endpoint) => format!("endpoint - {}", socket(*endpoint)),
             Step::FillTable { slots, table, ids } => {
@@ -88,13 +115,26 @@ impl<'a> Printed<'a> {
                 format!("fill     {name} {slots}: {}", self.table(ids))
             }
             Step::PublishService(listen, service) => {
-                format!("publish  {} {} {}", socket(*listen), self.name(service.id), service.slots)
+                let flags = FLAGS.iter().filter(|(bit, _)| service.flags & bit != 0);
+                let flags: String = flags.map(|(_, word)| format!(" {word}")).collect();
+                format!("publish  {} {} {}{flags}", socket(*listen), self.name(service.id), service.slots)
             }
+            Step::Announce(address) => format!("announce + {address}"),
+            Step::Unannounce(address) => format!("announce - {address}"),
             Step::WithdrawService(listen) => format!("withdraw {}", socket(*listen)),
             Step::RetireBackend(id) => format!("retire   {id} {}", self.backend(*id)),
             Step::ForgetService(id) => format!("forget   {id} {}", self.name(*id)),
         }
     }
+}
+
+/// Limits as the packet path has them: times in 2⁻²⁰ jiffies.
+fn limited(limits: &Limits) -> String {
+    let Limits { interval, burst, per_source, .. } = limits;
+    if (*interval, *per_source) == (0, 0) {
+        return "none".to_owned();
+    }
+    format!("interval {interval} burst {burst} per source {per_source}")
 }
 
 impl fmt::Display for Printed<'_> {

@@ -4,6 +4,7 @@
 //! conditions, never for seconds to pass.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod announce;
 mod change;
 mod detach;
 mod documents;
@@ -17,6 +18,7 @@ mod neighbours;
 mod nics;
 mod past;
 mod places;
+mod policy;
 mod refusal;
 mod silence;
 mod stack;

@@ -134,8 +134,10 @@ fn hosts_that_are_no_backends_are_routed_as_ever() {
 
 #[test]
 fn udp_to_the_ports_of_backends_and_services_passes() {
-    let stage = Stage::two_arms(1, &web(&[0]).file());
-    stage.gateway().addresses("lo", [*WEB.ip()], 32).unwrap();
+    let topology = Topology::two_arms(1).unwrap();
+    // The gateway's own, so that what is no service's passes.
+    topology.gateway.host.addresses("lo", [*WEB.ip()], 32).unwrap();
+    let stage = Stage::on(topology, &web(&[0]).file());
     for (host, place) in [(&stage.topology.backends[0], endpoint(0)), (stage.gateway(), WEB)] {
         echo_udp(host, place);
         let answer = stage.client().run(async move {
@@ -158,7 +160,6 @@ fn udp_to_the_ports_of_backends_and_services_passes() {
 #[test]
 fn pings_to_backends_and_to_the_gateway_pass() {
     let stage = Stage::two_arms(1, &web(&[0]).file());
-    stage.gateway().addresses("lo", [*WEB.ip()], 32).unwrap();
     let mut forger = Forger::new(&stage.topology);
     for target in [Topology::backend_address(0), Topology::GATEWAY_OF_CLIENTS, *WEB.ip()] {
         forger.ping(target);

@@ -1,9 +1,11 @@
 //! The file that the demo's balancer follows.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, net::Ipv4Addr, time::Duration};
 
 use testkit::{Topology, VIP};
 
+/// A second virtual address, in the clients' own subnet: no route leads to it, they ask for it by ARP.
+pub(super) const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 /// The port that clients ask.
 pub(super) const PORT: u16 = 80;
 /// The port that backends listen on: another one.
@@ -29,7 +31,7 @@ pub(super) fn file(backends: &[(u8, u16)]) -> String {
         "version: 1
 services:
   web:
-    listen: {VIP}:{PORT}
+    listen: [{VIP}:{PORT}, {NEAR}:{PORT}]
     health: {{tcp: {{}}, interval: {interval}ms, timeout: {timeout}ms, rise: 1, fall: {FALL}}}
     backends:{list}
 "

@@ -2,6 +2,7 @@
 //!
 //! Everything happens in network namespaces without names, so Ctrl-C or a failure leaves nothing behind.
 
+mod announced;
 mod config;
 mod story;
 mod summary;

@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use testkit::{Load, Pings, Report, Server, Tidegate, Topology, VIP};
+use testkit::{Load, Pings, Report, Server, Tidegate, Topology, VIP, Wire};
 
 use super::{
+    announced,
     config::{self, BACKEND_PORT, FALL, INTERVAL, PORT, TIMEOUT},
     summary::Summary,
 };
@@ -32,6 +33,8 @@ struct Stage {
     tidegate: Tidegate,
     servers: Vec<Server>,
     topology: Topology,
+    /// What reaches the client's NIC, from before the balancer's start on.
+    wire: Option<Wire>,
 }
 
 /// Plays the whole story with this binary, and fails if a promise does not hold.
@@ -60,27 +63,31 @@ fn set(program: &Path) -> Result<Stage> {
         .collect::<Result<Vec<_>>>()?;
     let file = config::file(&[(0, 1), (1, 1), (2, 1)]);
     eprintln!("2. the balancer, with this file:\n\n{}", indented(&file));
+    let wire = Wire::open(&topology.client, "eth0")?;
     let began = Instant::now();
     let tidegate = Tidegate::on(&topology.gateway, program).config(&file).start()?;
     eprintln!("   ready after {:.0?}", began.elapsed());
-    Ok(Stage { tidegate, servers, topology })
+    Ok(Stage { tidegate, servers, topology, wire: Some(wire) })
 }
 
 fn tell(stage: &mut Stage, summary: &mut Summary) -> Result<()> {
     wait_for_up(&stage.tidegate, &["backend-1", "backend-2", "backend-3"])?;
-    eprintln!("3. one request from each of the client's addresses");
+    eprintln!("3. the virtual addresses, which nobody has put on the gateway and no route leads to");
+    let wire = stage.wire.take().context("the wire was tapped at the start")?;
+    announced::heard(&stage.topology, wire, summary)?;
+    eprintln!("4. one request from each of the client's addresses");
     spread(stage, summary)?;
-    eprintln!("4. backend-2 is killed under traffic");
+    eprintln!("5. backend-2 is killed under traffic");
     backend_killed(stage, summary)?;
-    eprintln!("5. backend-2 returns");
+    eprintln!("6. backend-2 returns");
     backend_returned(stage, summary)?;
     eprintln!(
-        "6. the file is edited under traffic: backend-1 removed, backend-4 added, backend-3 has three times the weight"
+        "7. the file is edited under traffic: backend-1 removed, backend-4 added, backend-3 has three times the weight"
     );
     file_edited(stage, summary)?;
-    eprintln!("7. the controller is stopped, started, killed (-9) and started under traffic");
+    eprintln!("8. the controller is stopped, started, killed (-9) and started under traffic");
     controller_restarted(stage, summary)?;
-    eprintln!("8. detach");
+    eprintln!("9. detach");
     detached(stage, summary)
 }
 
@@ -240,7 +247,7 @@ fn detached(stage: &mut Stage, summary: &mut Summary) -> Result<()> {
         detach.code() == Some(0) && ended.code() == Some(0) && refused.failures().count() == 1,
         format!("detach ended with {}, the controller with {}; nobody balances any more", detach.status, ended.status),
     );
-    Ok(())
+    announced::gone(&stage.topology, summary)
 }
 
 fn load() -> Load {

@@ -45,11 +45,20 @@ impl Host {
         let bridge = LinkBridge::new(name).mcast_snooping(false).up().build();
         self.netlink(async move |netlink| Ok(netlink.link().add(bridge).execute().await?))
             .with_context(|| format!("cannot make bridge {name} on {}", self.name()))?;
-        let master = self.index(name)?;
-        for port in ports {
-            self.change(port, move |link| link.controller(master))?;
-        }
-        Ok(())
+        ports.iter().try_for_each(|port| self.plug(name, port))
+    }
+
+    /// Makes a link a port of a switch of this host.
+    pub fn plug(&self, switch: &str, port: &str) -> Result<()> {
+        let master = self.index(switch)?;
+        self.change(port, move |link| link.controller(master))
+    }
+
+    /// Deletes a link, and its peer with it: what a card that is pulled does.
+    pub fn pull(&self, name: &str) -> Result<()> {
+        let index = self.index(name)?;
+        self.netlink(async move |netlink| Ok(netlink.link().del(index).execute().await?))
+            .with_context(|| format!("cannot delete link {name} of {}", self.name()))
     }
 
     /// Sets a link up.
@@ -60,6 +69,14 @@ impl Host {
     /// Sets a link down: what a pulled cable does.
     pub fn down(&self, name: &str) -> Result<()> {
         self.change(name, LinkMessageBuilder::down)
+    }
+
+    /// Gives a link another name, for which it goes down a moment.
+    pub fn rename(&self, name: &str, new: &str) -> Result<()> {
+        self.down(name)?;
+        let wanted = new.to_owned();
+        self.change(name, move |link| link.name(wanted))?;
+        self.up(new)
     }
 
     /// Sets a link's MTU.
@@ -95,6 +112,14 @@ impl Host {
             Ok(())
         })
         .with_context(|| format!("cannot give {}:{name} its addresses", self.name()))
+    }
+
+    /// Takes an address from a link, however it came there.
+    pub fn forget_address(&self, name: &str, address: Ipv4Addr, prefix: u8) -> Result<()> {
+        let index = self.index(name)?;
+        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
+        self.netlink(async move |netlink| Ok(netlink.address().del(message).execute().await?))
+            .with_context(|| format!("cannot take {address}/{prefix} from {}:{name}", self.name()))
     }
 
     /// Routes a prefix through a neighbour; `0.0.0.0/0` is the default route.

@@ -68,6 +68,8 @@ impl Process {
 
     /// To configure networks, and to attach XDP.
     pub const CAP_NET_ADMIN: u8 = 12;
+    /// capabilities(7).
+    pub const CAP_NET_RAW: u8 = 13;
     /// To mount, and all that the two below allow.
     pub const CAP_SYS_ADMIN: u8 = 21;
     /// To read kernel memory from BPF programs.

@@ -7,7 +7,7 @@ use std::{ffi::OsStr, net::Ipv4Addr, path::Path, sync::Arc};
 
 use anyhow::Result;
 
-use crate::{host::Host, process::Process, room::Room};
+use crate::{host::Host, link::Mac, process::Process, room::Room};
 
 /// The virtual address that examples use. Any other of 203.0.113.0/24 reaches the gateway too.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
@@ -90,6 +90,29 @@ impl Topology {
         Self { client, gateway, backends, switch }.settle()
     }
 
+    /// A NIC of a gateway with two that was pulled is back: the same name, Ethernet address and addresses, another
+    /// number.
+    pub fn plug_again(&self, nic: &str, mac: Mac) -> Result<()> {
+        let gateway = &self.gateway.host;
+        let (peer, port) = if nic == "eth0" { (&self.client, NIC) } else { (&self.switch, "gateway") };
+        gateway.connect(nic, peer, port)?;
+        gateway.set_mac(nic, mac)?;
+        peer.pass_everything(port)?;
+        gateway.whole_checksums(nic)?;
+        if nic == "eth0" {
+            gateway.addresses(nic, [Self::GATEWAY_OF_CLIENTS], 24)?;
+            return self.settle_client();
+        }
+        peer.plug("switch", port)?;
+        gateway.addresses(nic, [Self::GATEWAY_OF_BACKENDS], 24)
+    }
+
+    fn settle_client(&self) -> Result<()> {
+        self.client.addresses(NIC, Self::sources(), 24)?;
+        self.client.route(Ipv4Addr::UNSPECIFIED, 0, Self::GATEWAY_OF_CLIENTS)?;
+        self.client.whole_checksums(NIC)
+    }
+
     /// The gateway as clients see it.
     pub const GATEWAY_OF_CLIENTS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     /// The gateway as backends see it.
@@ -107,9 +130,7 @@ impl Topology {
 
     /// Addresses, routes and checksums of the end hosts.
     fn settle(self) -> Result<Self> {
-        self.client.addresses(NIC, Self::sources(), 24)?;
-        self.client.route(Ipv4Addr::UNSPECIFIED, 0, Self::GATEWAY_OF_CLIENTS)?;
-        self.client.whole_checksums(NIC)?;
+        self.settle_client()?;
         for (index, backend) in (0u8..).zip(&self.backends) {
             backend.addresses(NIC, [Self::backend_address(index)], 24)?;
             backend.route(Ipv4Addr::UNSPECIFIED, 0, Self::GATEWAY_OF_BACKENDS)?;

@@ -1,18 +1,16 @@
 //! Packets that are none of ours, and those that look like it.
 
-use std::{vec, vec::Vec};
+use std::{format, vec, vec::Vec};
 
 use lb_common::{Reason, state};
 
-use super::{BACKEND, CLIENT, VIP, one};
-use crate::{
-    forward::Verdict,
-    testing::{Act, Case, NIC_A, NIC_B, World, endpoint, mac_of, tcp},
-};
+use super::{BACK, BACKEND, CLIENT, NEW, PROVED, VIP, back, one, to_vip};
+use crate::testing::{Act, Case, NIC_A, NIC_B, TcpPacket, endpoint, mac_of, tcp};
 
 const FOREIGN: &[(Reason, u64)] = &[(Reason::Foreign, 1)];
 const DIRECT: &[(Reason, u64)] = &[(Reason::Direct, 1)];
-const DIRECT_NEW: &[(Reason, u64)] = &[(Reason::Direct, 1), (Reason::FlowCreated, 1)];
+const DIRECT_NEW: &[(Reason, u64)] = &[(Reason::Direct, 1), (Reason::HalfOpened, 1)];
+const DIRECT_PROVED: &[(Reason, u64)] = &[(Reason::Direct, 1), (Reason::FlowCreated, 1)];
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -22,6 +20,8 @@ pub(super) fn cases() -> Vec<Case> {
         probes(),
         orphans(),
         direct(),
+        direct_midlife(),
+        direct_floods(),
         opened_by_backend(),
         opened_again(),
         opened_again_by_backend(),
@@ -53,7 +53,7 @@ fn others() -> Case {
         .passes(piece.build(), NIC_A, FOREIGN)
         .passes(vec![0; 14], NIC_A, FOREIGN)
         .passes(elsewhere.build()[..30].to_vec(), NIC_A, FOREIGN)
-        .then(Act::Flows(0))
+        .then(Act::Halves(0))
 }
 
 fn other_port() -> Case {
@@ -85,7 +85,7 @@ fn probes() -> Case {
     .passes(answer.clone().syn_ack().build(), NIC_B, &[(Reason::ToGateway, 1)])
     .passes(answer.rst().build(), NIC_B, &[(Reason::ToGateway, 1)])
     .passes(tcp("10.0.1.1:40000", BACKEND).build(), NIC_A, DIRECT)
-    .then(Act::Flows(0))
+    .then(Act::Halves(0))
 }
 
 fn orphans() -> Case {
@@ -95,114 +95,140 @@ fn orphans() -> Case {
         .drops(orphan.clone().syn_ack().build(), NIC_B, Reason::OrphanReply)
         .drops(orphan.clone().fin().build(), NIC_B, Reason::OrphanReply)
         .drops(orphan.rst().build(), NIC_B, Reason::OrphanReply)
-        .then(Act::Flows(0))
+        .then(Act::Halves(0))
+}
+
+/// The client's packet to the backend's own address.
+fn past() -> TcpPacket {
+    tcp(CLIENT, BACKEND)
+}
+
+/// A connection opened directly to a backend.
+fn connected(case: Case) -> Case {
+    case.passes(past().syn().build(), NIC_A, DIRECT_NEW).passes(back().syn_ack().build(), NIC_B, DIRECT).passes(
+        past().build(),
+        NIC_A,
+        DIRECT_PROVED,
+    )
 }
 
 fn direct() -> Case {
-    let request = tcp(CLIENT, BACKEND);
-    let answer = tcp(BACKEND, CLIENT).by_backend();
+    let data = past().payload(b"hello");
     Case::new("a connection opened directly to a backend passes both ways", one)
-        .passes(request.clone().syn().build(), NIC_A, DIRECT_NEW)
-        .passes(answer.clone().syn_ack().build(), NIC_B, DIRECT)
-        .passes(request.clone().payload(b"hello").build(), NIC_A, DIRECT)
-        .passes(answer.clone().payload(b"hello").build(), NIC_B, DIRECT)
-        .passes(answer.ttl(1).build(), NIC_B, DIRECT)
+        .passes(past().syn().build(), NIC_A, DIRECT_NEW)
+        .passes(back().syn_ack().ttl(1).build(), NIC_B, DIRECT)
+        .passes(back().syn_ack().build(), NIC_B, DIRECT)
+        .then(Act::Flows(0))
+        .passes(data.build(), NIC_A, DIRECT_PROVED)
+        .then(Act::Halves(0))
+        .passes(back().payload(b"hello").build(), NIC_B, DIRECT)
+        .passes(back().ttl(1).build(), NIC_B, DIRECT)
         // A stump passes as well, but does not end the flow.
-        .passes(request.build()[..40].to_vec(), NIC_A, DIRECT)
-        .then(Act::Shows([state::SPOKE; 2], [1, 2], [45, 85]))
-        .passes(request.rst().build(), NIC_A, DIRECT)
+        .passes(data.build()[..40].to_vec(), NIC_A, DIRECT)
+        .then(Act::Shows([state::SPOKE | state::DATA; 2], [2, 2], [85, 85]))
+        .passes(past().rst().build(), NIC_A, DIRECT)
         .then(Act::Flows(1))
+}
+
+fn direct_midlife() -> Case {
+    Case::new("a direct connection first seen in mid-life lives once its backend goes on with it", one)
+        .passes(past().build(), NIC_A, DIRECT_NEW)
+        .passes(back().syn_ack().build(), NIC_B, DIRECT)
+        .then(Act::Flows(0))
+        .passes(back().build(), NIC_B, DIRECT_PROVED)
+        .then(Act::Shows([state::SPOKE; 2], [1, 2], [40, 80]))
+        .passes(past().build(), NIC_A, DIRECT)
 }
 
 fn opened_by_backend() -> Case {
-    let request = tcp(BACKEND, CLIENT).by_backend();
     Case::new("a connection that a backend opens from its own port passes both ways", one)
-        .passes(request.clone().syn().build(), NIC_B, DIRECT_NEW)
-        .passes(tcp(CLIENT, BACKEND).syn_ack().build(), NIC_A, DIRECT)
-        .passes(request.build(), NIC_B, DIRECT)
+        .passes(back().syn().build(), NIC_B, DIRECT_NEW)
+        .passes(past().syn_ack().build(), NIC_A, DIRECT)
+        .then(Act::Flows(0))
+        .passes(back().build(), NIC_B, DIRECT_PROVED)
+        .passes(past().payload(b"hello").build(), NIC_A, DIRECT)
+        .then(Act::Flows(1))
 }
 
-/// How a case sees that a direct flow is not over: its port and backend are taken.
+fn direct_floods() -> Case {
+    let mut case = connected(Case::new("floods past the service fill no live table, and end no connection", one));
+    let strangers: Vec<_> = (1..=64).map(|host| tcp(&format!("198.18.0.{host}:4321"), BACKEND)).collect();
+    for packet in &strangers {
+        case = case.passes(packet.clone().syn().build(), NIC_A, DIRECT_NEW);
+    }
+    for packet in &strangers {
+        // What nobody has sent proves nothing.
+        case = case.passes(packet.build(), NIC_A, DIRECT).passes(packet.clone().rst().build(), NIC_A, DIRECT);
+    }
+    case.then(Act::Flows(1))
+        .passes(past().build(), NIC_A, DIRECT)
+        .passes(back().build(), NIC_B, DIRECT)
+        .then(Act::Flows(1))
+}
+
+/// How a case sees that a direct connection is not over: its port and backend are taken.
 fn taken(case: Case) -> Case {
-    case.drops(tcp(CLIENT, VIP).syn().build(), NIC_A, Reason::TupleConflict).then(Act::Flows(1))
+    case.drops(to_vip().syn().build(), NIC_A, Reason::TupleConflict)
 }
 
 fn opened_again() -> Case {
-    let request = tcp(CLIENT, BACKEND);
-    let answer = tcp(BACKEND, CLIENT).by_backend();
-    taken(
-        Case::new("a direct connection opened again after a RST lives", one)
-            .passes(request.clone().syn().build(), NIC_A, DIRECT_NEW)
-            .passes(answer.clone().rst().build(), NIC_B, DIRECT)
-            .passes(request.syn().build(), NIC_A, DIRECT)
-            .passes(answer.syn_ack().build(), NIC_B, DIRECT),
-    )
+    let refused = Case::new("a direct connection opened again after a RST lives", one)
+        .passes(past().syn().build(), NIC_A, DIRECT_NEW)
+        .passes(back().rst().build(), NIC_B, DIRECT)
+        .then(Act::Halves(0));
+    let broken_off = taken(connected(refused)).passes(back().rst().build(), NIC_B, DIRECT);
+    taken(connected(broken_off)).then(Act::Flows(1))
 }
 
 fn opened_again_by_backend() -> Case {
-    let request = tcp(BACKEND, CLIENT).by_backend();
-    let answer = tcp(CLIENT, BACKEND);
-    taken(
-        Case::new("a direct connection that its backend opens again after both FINs lives", one)
-            .passes(request.clone().syn().build(), NIC_B, DIRECT_NEW)
-            .passes(answer.clone().syn_ack().build(), NIC_A, DIRECT)
-            .passes(request.clone().fin().build(), NIC_B, DIRECT)
-            .passes(answer.fin().build(), NIC_A, DIRECT)
-            .passes(request.syn().build(), NIC_B, DIRECT),
-    )
+    let opened = |case: Case| {
+        case.passes(back().syn().build(), NIC_B, DIRECT_NEW).passes(past().syn_ack().build(), NIC_A, DIRECT).passes(
+            back().build(),
+            NIC_B,
+            DIRECT_PROVED,
+        )
+    };
+    let case = opened(Case::new("a direct connection that its backend opens again after both FINs lives", one))
+        .passes(back().fin().build(), NIC_B, DIRECT)
+        .passes(past().fin().build(), NIC_A, DIRECT);
+    taken(opened(case)).then(Act::Flows(1))
 }
 
 fn direct_state() -> Case {
-    let request = tcp(CLIENT, BACKEND);
-    let answer = tcp(BACKEND, CLIENT).by_backend();
-    Case::new("a direct flow shows who has spoken", one)
-        .passes(request.clone().syn().build(), NIC_A, DIRECT_NEW)
-        .then(Act::Shows([0; 2], [0; 2], [0; 2]))
-        .passes(answer.syn_ack().build(), NIC_B, DIRECT)
-        .then(Act::Shows([0, state::SPOKE], [0, 1], [0, 40]))
-        .passes(request.clone().build(), NIC_A, DIRECT)
-        .then(Act::Shows([state::SPOKE; 2], [1, 1], [40, 40]))
+    Case::new("a stray packet past a service ends no direct connection, nor begins one", one)
         .passes(tcp("192.0.2.9:4321", BACKEND).rst().build(), NIC_A, DIRECT)
-        .then(Act::Flows(1))
+        .passes(tcp("192.0.2.9:4321", BACKEND).fin().build(), NIC_A, DIRECT)
+        .passes(tcp("192.0.2.9:4321", BACKEND).syn_ack().build(), NIC_A, DIRECT)
+        .then(Act::Halves(0))
         .passes(tcp("192.0.2.8:4321", BACKEND).build(), NIC_A, DIRECT_NEW)
-        .then(Act::Flows(2))
+        .then(Act::Halves(1))
 }
 
 fn direct_beside_balanced() -> Case {
-    let answer = tcp(BACKEND, CLIENT).by_backend();
-    let new = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)];
     Case::new("a stray direct packet does not take a service's flow away", one)
-        .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, Verdict::Redirect(NIC_B), None, new)
-        .passes(tcp(CLIENT, BACKEND).syn().build(), NIC_A, DIRECT)
-        .arrives(
-            answer.build(),
-            NIC_B,
-            Verdict::Redirect(NIC_A),
-            answer.clone().from(VIP).towards_client().build(),
-            &[(Reason::ToClient, 1)],
-        )
-        .then(Act::Flows(1))
+        .sends(&to_vip().syn(), BACKEND, NEW)
+        .passes(past().syn().build(), NIC_A, DIRECT)
+        .returns(&back().syn_ack(), VIP, BACK)
+        // Nor can what it acknowledges speak for the client of the VIP.
+        .passes(past().build(), NIC_A, DIRECT)
+        .then(Act::Flows(0))
+        .sends(&to_vip(), BACKEND, PROVED)
+        .passes(past().syn().build(), NIC_A, DIRECT)
+        .passes(past().rst().build(), NIC_A, DIRECT)
+        .returns(&back(), VIP, BACK)
+        .then(Act::Shows([state::SPOKE; 2], [2, 2], [80, 80]))
 }
 
 fn direct_after_balanced() -> Case {
-    let answer = tcp(BACKEND, CLIENT).by_backend();
-    let new = &[(Reason::ToBackend, 1), (Reason::FlowCreated, 1)];
-    Case::new("a port whose connection through a service is over opens one directly", one)
-        .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, Verdict::Redirect(NIC_B), None, new)
-        .arrives(answer.clone().rst().build(), NIC_B, Verdict::Redirect(NIC_A), None, &[(Reason::ToClient, 1)])
-        .passes(tcp(CLIENT, BACKEND).build(), NIC_A, DIRECT)
-        .passes(tcp(CLIENT, BACKEND).syn().build(), NIC_A, DIRECT_NEW)
-        .passes(answer.syn_ack().build(), NIC_B, DIRECT)
-        .then(Act::Flows(1))
+    let case = Case::new("a port whose connection through a service is over opens one directly", one)
+        .connects(CLIENT, VIP, BACKEND)
+        .returns(&back().rst(), VIP, BACK)
+        .passes(past().build(), NIC_A, DIRECT);
+    connected(case).then(Act::Flows(1))
 }
 
 fn fragments() -> Case {
-    let vip_of_another_port = |world: &mut World| one(world);
     let mut first = tcp(CLIENT, "203.0.113.10:81").payload(&[0; 64]);
     first.fragment = 0x2000;
-    Case::new("the first fragment for another port of a VIP is not ours", vip_of_another_port).passes(
-        first.build(),
-        NIC_A,
-        FOREIGN,
-    )
+    Case::new("the first fragment for another port of a VIP is not ours", one).passes(first.build(), NIC_A, FOREIGN)
 }

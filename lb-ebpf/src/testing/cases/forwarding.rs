@@ -2,9 +2,11 @@
 
 use std::{vec, vec::Vec};
 
-use lb_common::{Backend, Reason};
+use lb_common::{Backend, Reason, state};
 
-use super::{BACK, BACKEND, CLIENT, NEW, ON, TO_A, TO_B, VIP, one};
+use super::{
+    BACK, BACKEND, CLIENT, NEW, ON, OTHER, PROVED, TAKEN_IN, TO_A, TO_B, VIP, back, one, refusal, to_vip, two,
+};
 use crate::{
     forward::Verdict,
     header::SYN,
@@ -33,38 +35,24 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-fn to_vip() -> TcpPacket {
-    tcp(CLIENT, VIP)
-}
-
-fn from_backend() -> TcpPacket {
-    tcp(BACKEND, CLIENT).by_backend()
-}
-
 fn connection() -> Case {
     let data = to_vip().payload(b"GET / HTTP/1.0\r\n\r\n");
-    let answer = from_backend().payload(b"HTTP/1.0 200 OK\r\n\r\nodd");
+    let answer = back().payload(b"HTTP/1.0 200 OK\r\n\r\nodd");
     Case::new("a connection goes to its backend and comes back from the VIP", one)
-        .arrives(to_vip().syn().build(), NIC_A, TO_B, to_vip().syn().to(BACKEND).towards_backend().build(), NEW)
-        .arrives(
-            from_backend().syn_ack().build(),
-            NIC_B,
-            TO_A,
-            tcp(VIP, CLIENT).syn_ack().towards_client().build(),
-            BACK,
-        )
-        .arrives(to_vip().build(), NIC_A, TO_B, to_vip().to(BACKEND).towards_backend().build(), ON)
-        .arrives(data.build(), NIC_A, TO_B, data.clone().to(BACKEND).towards_backend().build(), ON)
-        .arrives(answer.build(), NIC_B, TO_A, answer.clone().from(VIP).towards_client().build(), BACK)
+        .sends(&to_vip().syn(), BACKEND, NEW)
+        .returns(&back().syn_ack(), VIP, BACK)
+        .then(Act::Flows(0))
+        .sends(&to_vip(), BACKEND, PROVED)
+        .then(Act::Halves(0))
+        .sends(&data, BACKEND, ON)
+        .returns(&answer, VIP, BACK)
         .then(Act::Flows(1))
         .then(Act::Traffic(1, [3, 2], [40 + 40 + 58, 40 + 62]))
 }
 
 /// The packet of the golden vectors.
 fn vector(source: &str, target: &str) -> TcpPacket {
-    let mut packet = tcp(source, target).flags(SYN).payload(b"Should not change!!\0");
-    packet.sequence = 0x40e2_0100;
-    packet.acknowledgment = 0;
+    let mut packet = tcp(source, target).flags(SYN).numbers(0x40e2_0100, 0).payload(b"Should not change!!\0");
     packet.fragment = 0;
     packet
 }
@@ -87,7 +75,7 @@ fn golden_there() -> Case {
 }
 
 fn golden_back() -> Case {
-    let packet = vector("192.168.0.2:8080", "110.0.11.1:111").by_backend();
+    let packet = vector("192.168.0.2:8080", "110.0.11.1:111").by_backend().numbers(0x40e2_0100, 0);
     let out = with_checksums(packet.clone().from("172.16.10.2:80").towards_client().build(), 0x4ca9, 0x01a8);
     Case::new("the golden vector of a restored source", |world| {
         world.serve(&["172.16.10.2:80"], &["192.168.0.2:8080"]);
@@ -99,7 +87,7 @@ fn golden_back() -> Case {
 fn one_nic() -> Case {
     let syn = to_vip().syn();
     let out = syn.clone().to(BACKEND).ttl(63).macs(mac_of(NIC_A), mac_of_address(endpoint(BACKEND).address));
-    let answer = tcp(BACKEND, CLIENT).syn_ack().by_backend();
+    let answer = back().syn_ack();
     Case::new("one NIC with both subnets sends packets out where they came in", |world| {
         one(world);
         world.nics.remove(&NIC_B);
@@ -113,24 +101,39 @@ fn one_nic() -> Case {
 
 fn mid_life() -> Case {
     let data = to_vip().payload(b"still here");
-    Case::new("a flow first seen in mid-life goes where the hash says", one)
-        .arrives(data.build(), NIC_A, TO_B, data.clone().to(BACKEND).towards_backend().build(), NEW)
-        .arrives(from_backend().build(), NIC_B, TO_A, tcp(VIP, CLIENT).towards_client().build(), BACK)
+    Case::new("a flow first seen in mid-life goes where the hash says, and lives once its backend goes on with it", one)
+        .sends(&data, BACKEND, NEW)
+        .sends(&data, BACKEND, ON)
+        .then(Act::Flows(0))
+        .returns(&back(), VIP, TAKEN_IN)
+        .then(Act::Halves(0))
+        .sends(&data, BACKEND, ON)
+        .then(Act::Shows([state::SPOKE | state::DATA, state::SPOKE], [3, 1], [150, 40]))
 }
 
 fn unresolved() -> Case {
     let syn = to_vip().syn();
-    let counts = &[(Reason::ToBackendByKernel, 1), (Reason::FlowCreated, 1)];
+    let counts = &[(Reason::ToBackendByKernel, 1), (Reason::HalfOpened, 1)];
+    let proved = &[(Reason::ToBackendByKernel, 1), (Reason::FlowCreated, 1)];
     Case::new(
         "a backend whose neighbour is unknown is reached through the kernel, which counts down the TTL",
         |world| {
             one(world);
             for backend in world.backends.values_mut() {
-                backend.flags = Backend::PRESENT;
+                backend.flags = Backend::PRESENT | Backend::ELIGIBLE;
             }
         },
     )
     .arrives(syn.build(), NIC_A, Verdict::Pass, syn.clone().to(BACKEND).build(), counts)
+    .returns(&back().syn_ack(), VIP, BACK)
+    .arrives(to_vip().build(), NIC_A, Verdict::Pass, to_vip().to(BACKEND).build(), proved)
+    .arrives(
+        to_vip().build(),
+        NIC_A,
+        Verdict::Pass,
+        to_vip().to(BACKEND).build(),
+        &[(Reason::ToBackendByKernel, 1)],
+    )
 }
 
 fn without_backends(world: &mut World) {
@@ -138,41 +141,29 @@ fn without_backends(world: &mut World) {
     world.fill(1, &[]);
 }
 
-/// The RST that answers `packet` when nobody is there.
-fn refusal(packet: &TcpPacket) -> TcpPacket {
-    let mut rst = packet.clone();
-    (rst.source, rst.target) = (packet.target, packet.source);
-    rst.macs = (packet.macs.1, packet.macs.0);
-    rst.payload = Vec::new();
-    rst.window = 0;
-    rst.fragment = 0x4000;
-    rst.ttl = 64;
-    rst.ip_options = Vec::new();
-    rst.tcp_options = Vec::new();
-    rst
-}
-
 fn nobody() -> Case {
     let mut syn = to_vip().syn();
     syn.tcp_options = vec![2, 4, 5, 0xb4];
     syn.ip_options = vec![1, 1, 1, 0];
-    let mut rst = refusal(&syn).rst();
-    (rst.sequence, rst.acknowledgment) = (0, 1001);
     Case::new("a SYN for a service without backends is answered with RST", without_backends)
-        .arrives(syn.build(), NIC_A, Verdict::Transmit, rst.build(), &[(Reason::NoBackendReset, 1)])
-        .then(Act::Flows(0))
+        .arrives(
+            syn.build(),
+            NIC_A,
+            Verdict::Transmit,
+            refusal(&syn).rst().numbers(0, 1000).build(),
+            &[(Reason::NoBackendReset, 1)],
+        )
+        .then(Act::Halves(0))
 }
 
 fn nobody_fin() -> Case {
     let mut fin = to_vip().flags(crate::header::FIN).payload(b"bye").ttl(9);
     fin.id = 0x1234;
-    let mut rst = refusal(&fin).rst();
-    (rst.sequence, rst.acknowledgment, rst.id) = (0, 1004, 0);
     Case::new("a RST acknowledges data and FIN, and has a life of its own", without_backends).arrives(
         fin.build(),
         NIC_A,
         Verdict::Transmit,
-        rst.build(),
+        refusal(&fin).rst().numbers(0, 1004).build(),
         &[(Reason::NoBackendReset, 1)],
     )
 }
@@ -185,19 +176,18 @@ fn far_numbers() -> Case {
         world.nics.get_mut(&NIC_B).expect("NIC B").ifindex = 129;
     })
     .arrives(to_vip().syn().build(), NIC_B, Verdict::Transmit, None, NEW)
-    .arrives(data.build(), NIC_A, TO_B, None, ON)
-    .arrives(from_backend().build(), NIC_B, TO_A, from_backend().from(VIP).towards_client().build(), BACK)
+    .arrives(back().syn_ack().build(), NIC_B, Verdict::Transmit, None, BACK)
+    .sends(&data, BACKEND, PROVED)
+    .returns(&back(), VIP, BACK)
 }
 
 fn nobody_data() -> Case {
     let data = to_vip().payload(b"anyone?");
-    let mut rst = refusal(&data).flags(crate::header::RST);
-    (rst.sequence, rst.acknowledgment) = (2000, 0);
     Case::new("an ACK for a service without backends is answered where it acknowledges", without_backends).arrives(
         data.build(),
         NIC_A,
         Verdict::Transmit,
-        rst.build(),
+        refusal(&data).flags(crate::header::RST).numbers(2000, 0).build(),
         &[(Reason::NoBackendReset, 1)],
     )
 }
@@ -216,24 +206,21 @@ fn two_vips_share_a_backend() -> Case {
     // On the slot of this client both services have their first backend, which is the same.
     let client = endpoint(CLIENT).address;
     let slot = Memory::slot_of(client, lb_common::slots::SMALL) as usize;
-    let syn = tcp(CLIENT, SECOND_VIP).syn();
-    let answer = tcp("10.0.1.12:8080", CLIENT).by_backend();
     Case::new("a port that talks to a backend through one VIP gets another backend through the second", |world| {
         world.serve(&[VIP], &[BACKEND]);
-        world.serve(&[SECOND_VIP], &[BACKEND, "10.0.1.12:8080"]);
+        world.serve(&[SECOND_VIP], &[BACKEND, OTHER]);
         let table = world.tables.get_mut(&2).expect("the second service");
         (table[slot], table[slot + 1]) = (2, 3);
     })
-    .arrives(to_vip().syn().build(), NIC_A, TO_B, None, NEW)
-    .arrives(syn.build(), NIC_A, TO_B, syn.clone().to("10.0.1.12:8080").towards_backend().build(), NEW)
-    .arrives(from_backend().build(), NIC_B, TO_A, tcp(VIP, CLIENT).towards_client().build(), BACK)
-    .arrives(answer.build(), NIC_B, TO_A, answer.clone().from(SECOND_VIP).towards_client().build(), BACK)
+    .connects(CLIENT, VIP, BACKEND)
+    .connects(CLIENT, SECOND_VIP, OTHER)
+    .returns(&back(), VIP, BACK)
+    .returns(&tcp(OTHER, CLIENT).by_backend(), SECOND_VIP, BACK)
     .then(Act::Flows(2))
 }
 
 fn two_vips_share_the_only_backend() -> Case {
     let syn = tcp(CLIENT, SECOND_VIP).syn();
-    let other = tcp("192.0.2.7:4322", SECOND_VIP).syn();
     Case::new(
         "a port that talks to the only backend through one VIP cannot through the second, until it is done",
         |world| {
@@ -241,45 +228,49 @@ fn two_vips_share_the_only_backend() -> Case {
             world.serve(&[SECOND_VIP], &[BACKEND]);
         },
     )
-    .arrives(to_vip().syn().build(), NIC_A, TO_B, None, NEW)
+    .sends(&to_vip().syn(), BACKEND, NEW)
+    // Not while the handshake is under way, and not after it.
     .drops(syn.build(), NIC_A, Reason::TupleConflict)
-    .arrives(other.build(), NIC_A, TO_B, other.clone().to(BACKEND).towards_backend().build(), NEW)
-    .arrives(from_backend().rst().build(), NIC_B, TO_A, None, BACK)
-    .arrives(syn.build(), NIC_A, TO_B, syn.clone().to(BACKEND).towards_backend().build(), NEW)
+    .returns(&back().syn_ack(), VIP, BACK)
+    .sends(&to_vip(), BACKEND, PROVED)
+    .drops(syn.build(), NIC_A, Reason::TupleConflict)
+    .connects("192.0.2.7:4322", SECOND_VIP, BACKEND)
+    .returns(&back().rst(), VIP, BACK)
+    .then(Act::Flows(2))
+    .connects(CLIENT, SECOND_VIP, BACKEND)
     .then(Act::Flows(2))
 }
 
 fn client_moves() -> Case {
     let other = lb_common::Mac([2, 0, 0, 0, 0xaa, 2]);
     let data = to_vip().macs(other, mac_of(NIC_A));
-    let out = tcp(VIP, CLIENT).ttl(63).macs(mac_of(NIC_A), other);
+    let out = back().from(VIP).ttl(63).macs(mac_of(NIC_A), other);
+    let answer = back().syn_ack().from(VIP).ttl(63).macs(mac_of(NIC_A), other);
     Case::new("replies leave the way the client's last packet came", one)
-        .arrives(to_vip().syn().build(), NIC_A, TO_B, None, NEW)
+        .sends(&to_vip().syn(), BACKEND, NEW)
+        // In the handshake.
+        .arrives(to_vip().syn().macs(other, mac_of(NIC_A)).build(), NIC_A, TO_B, None, ON)
+        .arrives(back().syn_ack().build(), NIC_B, TO_A, answer.build(), BACK)
+        .sends(&to_vip(), BACKEND, PROVED)
+        .returns(&back(), VIP, BACK)
+        // And in the live flow.
         .arrives(data.build(), NIC_A, TO_B, None, ON)
-        .arrives(from_backend().build(), NIC_B, TO_A, out.build(), BACK)
+        .arrives(back().build(), NIC_B, TO_A, out.build(), BACK)
         .arrives(to_vip().macs(ROUTER_A, mac_of(NIC_B)).build(), NIC_B, Verdict::Transmit, None, ON)
-        .arrives(from_backend().build(), NIC_B, Verdict::Transmit, None, BACK)
+        .arrives(back().build(), NIC_B, Verdict::Transmit, None, BACK)
         // The same router, on the NIC before.
         .arrives(to_vip().build(), NIC_A, TO_B, None, ON)
-        .arrives(from_backend().build(), NIC_B, TO_A, None, BACK)
+        .arrives(back().build(), NIC_B, TO_A, None, BACK)
 }
 
 fn stays_when_the_table_changes() -> Case {
-    let mut world = World::new();
-    world.serve(&[VIP], &[BACKEND, "10.0.1.12:8080"]);
-    let mut before = world.clone();
-    before.fill(1, &[1]);
-    world.fill(1, &[2]);
-    let data = to_vip().payload(b"more");
-    let fresh = tcp("192.0.2.7:9999", VIP).syn();
     Case::new("a live flow stays where it is when the table changes, a new one follows the table", |world| {
-        *world = before;
+        *world = two(1);
     })
-    .arrives(to_vip().syn().build(), NIC_A, TO_B, None, NEW)
-    .arrives(from_backend().syn_ack().build(), NIC_B, TO_A, None, BACK)
-    .then(Act::Change(world))
-    .arrives(data.build(), NIC_A, TO_B, data.clone().to(BACKEND).towards_backend().build(), ON)
-    .arrives(fresh.build(), NIC_A, TO_B, fresh.clone().to("10.0.1.12:8080").towards_backend().build(), NEW)
+    .connects(CLIENT, VIP, BACKEND)
+    .then(Act::Change(two(2)))
+    .sends(&to_vip().payload(b"more"), BACKEND, ON)
+    .connects("192.0.2.7:9999", VIP, OTHER)
 }
 
 fn several_listens() -> Case {

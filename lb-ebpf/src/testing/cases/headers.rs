@@ -4,7 +4,7 @@ use std::{vec, vec::Vec};
 
 use lb_common::{Reason, state};
 
-use super::{BACKEND, CLIENT, NEW, ON, VIP, one};
+use super::{BACK, BACKEND, CLIENT, NEW, ON, PROVED, TAKEN_IN, VIP, back, one, to_vip};
 use crate::{
     forward::Verdict,
     testing::{Act, Case, NIC_A, NIC_B, checksum, tcp},
@@ -33,21 +33,8 @@ fn options() -> Case {
         there.tcp_options = vec![1; 12];
         let mut back = tcp(BACKEND, CLIENT).by_backend();
         back.ip_options = vec![1; words * 4];
-        case = case
-            .arrives(
-                there.build(),
-                NIC_A,
-                Verdict::Redirect(NIC_B),
-                there.clone().to(BACKEND).towards_backend().build(),
-                if words == 1 { NEW } else { ON },
-            )
-            .arrives(
-                back.build(),
-                NIC_B,
-                Verdict::Redirect(NIC_A),
-                back.clone().from(VIP).towards_client().build(),
-                &[(Reason::ToClient, 1)],
-            );
+        let (towards, from) = if words == 1 { (NEW, TAKEN_IN) } else { (ON, BACK) };
+        case = case.sends(&there, BACKEND, towards).returns(&back, VIP, from);
     }
     case
 }
@@ -64,7 +51,7 @@ fn truncated() -> Case {
             case.drops(frame, NIC_A, Reason::Truncated)
         };
     }
-    case.then(Act::Flows(0))
+    case.then(Act::Halves(0))
 }
 
 fn truncated_options() -> Case {
@@ -75,7 +62,7 @@ fn truncated_options() -> Case {
     for length in 34..whole.len() {
         case = case.drops(whole[..length].to_vec(), NIC_A, Reason::Truncated);
     }
-    case.then(Act::Flows(0))
+    case.then(Act::Halves(0))
 }
 
 /// A packet with one octet changed, and its IPv4 checksum made right again.
@@ -104,37 +91,41 @@ fn lying() -> Case {
         .drops(changed(&frame, 17, 0), NIC_A, Reason::BadHeader)
         .drops(changed(&frame, 17, 50), NIC_A, Reason::Truncated)
         .drops(changed(&frame, 16, 0xff), NIC_A, Reason::Truncated)
-        .then(Act::Flows(0))
+        .then(Act::Halves(0))
 }
 
 fn lying_replies() -> Case {
     let frame = tcp(BACKEND, CLIENT).by_backend().payload(b"some data").build();
-    Case::new("a backend's lying headers never reach the client", one)
-        .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, Verdict::Redirect(NIC_B), None, NEW)
-        .drops(changed(&frame, 46, 4 << 4), NIC_B, Reason::BadHeader)
-        .drops(changed(&frame, 17, 39), NIC_B, Reason::BadHeader)
-        .drops(changed(&frame, 17, 50), NIC_B, Reason::Truncated)
-        .drops(changed(&frame, 22, 1), NIC_B, Reason::TtlExpired)
+    let lies = |case: Case| {
+        case.drops(changed(&frame, 46, 4 << 4), NIC_B, Reason::BadHeader)
+            .drops(changed(&frame, 17, 39), NIC_B, Reason::BadHeader)
+            .drops(changed(&frame, 17, 50), NIC_B, Reason::Truncated)
+            .drops(changed(&frame, 22, 1), NIC_B, Reason::TtlExpired)
+    };
+    // Neither in a handshake, nor of a flow in mid-life, which it must not take in, nor of one that lives.
+    let case = Case::new("a backend's lying headers never reach the client", one).sends(&to_vip().syn(), BACKEND, NEW);
+    let case = lies(case).returns(&back().rst(), VIP, BACK).sends(&to_vip(), BACKEND, NEW);
+    lies(lies(case).then(Act::Flows(0)).returns(&back(), VIP, TAKEN_IN))
 }
 
 fn ttl() -> Case {
-    let packet = tcp(CLIENT, VIP);
-    let late = packet.clone().ttl(1).build();
-    let short = packet.clone().payload(&[7; 8]).build()[..60].to_vec();
+    let late = to_vip().ttl(1).build();
+    let short = to_vip().payload(&[7; 8]).build()[..60].to_vec();
+    let late_syn = tcp("192.0.2.8:4321", VIP).syn().ttl(1).build();
     Case::new("a packet whose TTL ends here ends here", one)
-        .drops(packet.clone().ttl(0).build(), NIC_A, Reason::TtlExpired)
-        .drops(packet.clone().ttl(1).build(), NIC_A, Reason::TtlExpired)
-        .arrives(
-            packet.clone().ttl(2).build(),
-            NIC_A,
-            Verdict::Redirect(NIC_B),
-            packet.to(BACKEND).ttl(2).towards_backend().build(),
-            NEW,
-        )
-        // Nor is anything noted of such a packet on a flow that lives.
+        .drops(to_vip().ttl(0).build(), NIC_A, Reason::TtlExpired)
+        .drops(late.clone(), NIC_A, Reason::TtlExpired)
+        .drops(late_syn, NIC_A, Reason::TtlExpired)
+        .then(Act::Halves(0))
+        .sends(&to_vip().ttl(2), BACKEND, NEW)
+        // Nor is anything noted of such a packet on a flow that waits for its backend, or lives.
+        .drops(late.clone(), NIC_A, Reason::TtlExpired)
+        .drops(short.clone(), NIC_A, Reason::Truncated)
+        .returns(&back(), VIP, TAKEN_IN)
         .drops(late, NIC_A, Reason::TtlExpired)
         .drops(short, NIC_A, Reason::Truncated)
-        .then(Act::Shows([state::SPOKE, 0], [1, 0], [40, 0]))
+        .drops(back().ttl(1).build(), NIC_B, Reason::TtlExpired)
+        .then(Act::Shows([state::SPOKE; 2], [1, 1], [40, 40]))
 }
 
 fn fragments() -> Case {
@@ -143,17 +134,22 @@ fn fragments() -> Case {
         packet.fragment = fragment;
         packet.build()
     };
-    let mut back = tcp(BACKEND, CLIENT).by_backend();
-    back.fragment = 0x2000;
+    let mut fragment = back();
+    fragment.fragment = 0x2000;
     Case::new("no fragment for a service passes, and none is read as if it had ports", one)
         .drops(piece(0x2000), NIC_A, Reason::Fragment)
         .drops(piece(0x2008), NIC_A, Reason::Fragment)
         .drops(piece(0x0010), NIC_A, Reason::Fragment)
         .drops(piece(0x1fff), NIC_A, Reason::Fragment)
-        .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, Verdict::Redirect(NIC_B), None, NEW)
+        .sends(&to_vip().syn(), BACKEND, NEW)
+        .drops(piece(0x2000), NIC_A, Reason::Fragment)
+        .drops(fragment.build(), NIC_B, Reason::Fragment)
+        .returns(&back().syn_ack(), VIP, BACK)
+        .sends(&to_vip(), BACKEND, PROVED)
+        .drops(piece(0x2000), NIC_A, Reason::Fragment)
         .drops(piece(0x0010), NIC_A, Reason::Fragment)
-        .drops(back.build(), NIC_B, Reason::Fragment)
-        .then(Act::Flows(1))
+        .drops(fragment.build(), NIC_B, Reason::Fragment)
+        .then(Act::Shows([state::SPOKE; 2], [2, 1], [80, 40]))
 }
 
 /// What stands where ports would be is data: here it reads as a port that no service has.
@@ -170,7 +166,7 @@ fn fragments_with_data_like_ports() -> Case {
             .passes(piece(CLIENT, BACKEND, fragment), NIC_A, &[(Reason::Foreign, 1)])
             .passes(piece(BACKEND, CLIENT, fragment), NIC_B, &[(Reason::Foreign, 1)]);
     }
-    case.then(Act::Flows(0))
+    case.then(Act::Halves(0))
 }
 
 fn stubs() -> Case {
@@ -185,7 +181,7 @@ fn stubs() -> Case {
     }
     let mut short = tcp(CLIENT, VIP).build()[..42].to_vec();
     short[12..14].copy_from_slice(&[8, 6]);
-    case.passes(short, NIC_A, &[(Reason::Foreign, 1)]).then(Act::Flows(0))
+    case.passes(short, NIC_A, &[(Reason::Foreign, 1)]).then(Act::Halves(0))
 }
 
 fn padded() -> Case {

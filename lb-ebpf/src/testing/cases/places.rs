@@ -4,7 +4,7 @@ use std::{collections::HashMap, format, string::String, vec, vec::Vec};
 
 use lb_common::{Address4, Port, Reason, flow_hash, limits, protocol, slots, state};
 
-use super::{BACK, BACKEND, CLIENT, NEW, ON, TO_A, TO_B, VIP, one};
+use super::{BACK, BACKEND, CLIENT, NEW, ON, OTHER, PROVED, VIP, back, one, to_vip};
 use crate::testing::{Act, Case, Memory, NIC_A, NIC_B, World, endpoint, tcp};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -15,7 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
         two_ports_of_a_vip(),
         two_ports_of_a_backend(),
         three_vips(),
-        four_vips(),
+        five_vips(),
         eighth_slot(),
         last_slot(),
         large_table(),
@@ -29,13 +29,15 @@ fn hash(client: &str) -> u64 {
     flow_hash(client.address, client.port, protocol::TCP, World::SEED)
 }
 
-/// The first two of these clients with the same tag and the same near set.
+/// The first two of these clients with the same tag, the same near set and the same half-open set.
 fn twins(clients: impl Iterator<Item = String>) -> (String, String) {
-    let near = u64::from(limits::flow_sets(World::MAX_FLOWS) / 8);
+    let sets = limits::flow_sets(World::MAX_FLOWS);
+    let (near, half) = (u64::from(sets / 8), u64::from(limits::half_sets(sets)));
     let mut seen = HashMap::new();
     for client in clients {
         let hash = hash(&client);
-        if let Some(twin) = seen.insert((hash >> 48 | 2, ((hash & 0xffff_ffff) * near) >> 32), client.clone()) {
+        let places = (((hash & 0xffff_ffff) * near) >> 32, ((hash >> 24 & 0xffff_ffff) * half) >> 32);
+        if let Some(twin) = seen.insert((hash >> 48 | 2, places), client.clone()) {
             return (twin, client);
         }
     }
@@ -44,15 +46,21 @@ fn twins(clients: impl Iterator<Item = String>) -> (String, String) {
 
 fn apart(name: &'static str, (one_client, other): &(String, String)) -> Case {
     let (first, second) = (tcp(one_client, VIP), tcp(other, VIP));
-    let moved = |world: &mut World| {
-        world.serve(&[VIP], &[BACKEND]);
-    };
-    Case::new(name, moved)
-        .arrives(first.clone().syn().build(), NIC_A, TO_B, None, NEW)
-        .drops(tcp(BACKEND, other).by_backend().build(), NIC_B, Reason::OrphanReply)
-        .arrives(second.syn().build(), NIC_A, TO_B, None, NEW)
+    let stray = tcp(BACKEND, other).by_backend();
+    Case::new(name, one)
+        .sends(&first.clone().syn(), BACKEND, NEW)
+        .drops(stray.clone().syn_ack().build(), NIC_B, Reason::OrphanReply)
+        .sends(&second.clone().syn(), BACKEND, NEW)
+        .then(Act::Halves(2))
+        .returns(&tcp(BACKEND, one_client).by_backend().syn_ack(), VIP, BACK)
+        // What one backend's answer says proves nothing for the other client.
+        .sends(&second, BACKEND, ON)
+        .sends(&first, BACKEND, PROVED)
+        .then(Act::Halves(1))
+        .returns(&stray.syn_ack(), VIP, BACK)
+        .sends(&second, BACKEND, PROVED)
         .then(Act::Flows(2))
-        .arrives(first.build(), NIC_A, TO_B, None, ON)
+        .sends(&first, BACKEND, ON)
 }
 
 fn same_tag_other_port() -> Case {
@@ -71,35 +79,43 @@ fn tags_that_mean_nothing() -> Case {
         let mut clients = (0..=0xf_ffff).map(|n| format!("198.18.{}.{}:{}", n >> 8 & 255, n & 255, 5000 + (n >> 16)));
         let client = clients.find(|client| hash(client) >> 48 == tag).unwrap_or_else(|| panic!("no hash has {tag}"));
         case = case
-            .arrives(tcp(&client, VIP).syn().build(), NIC_A, TO_B, None, NEW)
+            .sends(&tcp(&client, VIP).syn(), BACKEND, NEW)
+            .then(Act::Halves(1))
+            .returns(&tcp(BACKEND, &client).by_backend().syn_ack(), VIP, BACK)
+            .sends(&tcp(&client, VIP), BACKEND, PROVED)
             .then(Act::Flows(tag as usize + 1))
-            .arrives(tcp(BACKEND, &client).by_backend().syn_ack().build(), NIC_B, TO_A, None, BACK);
+            .returns(&tcp(BACKEND, &client).by_backend(), VIP, BACK);
     }
     case
 }
 
 fn two_ports_of_a_vip() -> Case {
-    let other = "203.0.113.10:443";
-    let packet = tcp(CLIENT, other);
+    let (other, second) = ("203.0.113.10:443", "10.0.1.12:8443");
     Case::new("one client port talks to two ports of a VIP", |world| {
         world.serve(&[VIP], &[BACKEND]);
-        world.serve(&[other], &["10.0.1.12:8443"]);
+        world.serve(&[other], &[second]);
     })
-    .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, TO_B, None, NEW)
-    .arrives(packet.build(), NIC_A, TO_B, packet.clone().to("10.0.1.12:8443").towards_backend().build(), NEW)
+    .shakes(CLIENT, VIP, BACKEND)
+    .shakes(CLIENT, other, second)
+    .then(Act::Halves(2))
+    .sends(&to_vip(), BACKEND, PROVED)
+    .sends(&tcp(CLIENT, other), second, PROVED)
+    .sends(&to_vip(), BACKEND, ON)
     .then(Act::Flows(2))
 }
 
 fn two_ports_of_a_backend() -> Case {
     let (other, second) = ("203.0.113.11:80", "10.0.1.11:8081");
-    let answer = tcp(second, CLIENT).by_backend();
     Case::new("one client port talks to two ports of a backend's address", |world| {
         world.serve(&[VIP], &[BACKEND]);
         world.serve(&[other], &[second]);
     })
-    .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, TO_B, None, NEW)
-    .arrives(tcp(CLIENT, other).syn().build(), NIC_A, TO_B, None, NEW)
-    .arrives(answer.build(), NIC_B, TO_A, answer.clone().from(other).towards_client().build(), BACK)
+    .sends(&to_vip().syn(), BACKEND, NEW)
+    .connects(CLIENT, other, second)
+    .returns(&back().syn_ack(), VIP, BACK)
+    .sends(&to_vip(), BACKEND, PROVED)
+    .returns(&tcp(second, CLIENT).by_backend(), other, BACK)
+    .returns(&back(), VIP, BACK)
 }
 
 /// Services on so many VIPs, each with the same four backends.
@@ -129,29 +145,34 @@ fn name(world: &mut World, service: u16, places: &[u16]) {
     }
 }
 
+/// The place in the list of [`shared`], as an address.
+fn at(place: usize) -> String {
+    format!("10.0.1.{}:80", 11 + place)
+}
+
 fn three_vips() -> Case {
     let mut world = shared(3);
     name(&mut world, 1, &[0]);
     name(&mut world, 2, &[1]);
     name(&mut world, 3, &[1, 0, 2]);
-    let third = tcp(CLIENT, &vip(2)).syn();
     Case::new("a port that talks to two backends gets a third one through a third VIP", |w| *w = world)
-        .arrives(tcp(CLIENT, &vip(0)).syn().build(), NIC_A, TO_B, None, NEW)
-        .arrives(tcp(CLIENT, &vip(1)).syn().build(), NIC_A, TO_B, None, NEW)
-        .arrives(third.build(), NIC_A, TO_B, third.clone().to("10.0.1.13:80").towards_backend().build(), NEW)
-        .then(Act::Flows(3))
+        .connects(CLIENT, &vip(0), &at(0))
+        .sends(&tcp(CLIENT, &vip(1)).syn(), &at(1), NEW)
+        .connects(CLIENT, &vip(2), &at(2))
+        .then(Act::Flows(2))
+        .then(Act::Halves(1))
 }
 
-fn four_vips() -> Case {
-    let mut world = shared(4);
-    for (service, place) in [(1, 0), (2, 1), (3, 2), (4, 0)] {
-        name(&mut world, service, &[place]);
+fn five_vips() -> Case {
+    let mut world = shared(5);
+    for (service, places) in [(1, [0; 4]), (2, [1; 4]), (3, [2; 4]), (4, [0, 1, 2, 3]), (5, [3, 2, 1, 0])] {
+        name(&mut world, service, &places);
     }
-    let mut case = Case::new("a backend that a port has talked to longest is not given to it again", |w| *w = world);
-    for number in 0..3 {
-        case = case.arrives(tcp(CLIENT, &vip(number)).syn().build(), NIC_A, TO_B, None, NEW);
+    let mut case = Case::new("a port that talks to every backend gets none of them twice", |w| *w = world);
+    for number in 0..4 {
+        case = case.connects(CLIENT, &vip(number), &at(number));
     }
-    case.drops(tcp(CLIENT, &vip(3)).syn().build(), NIC_A, Reason::TupleConflict).then(Act::Flows(3))
+    case.drops(tcp(CLIENT, &vip(4)).syn().build(), NIC_A, Reason::TupleConflict).then(Act::Flows(4))
 }
 
 fn eighth_slot() -> Case {
@@ -159,10 +180,9 @@ fn eighth_slot() -> Case {
     name(&mut world, 1, &[0]);
     name(&mut world, 2, &[0, 0, 0, 0, 0, 0, 0, 1]);
     name(&mut world, 3, &[0, 0, 0, 0, 0, 0, 0, 0, 2]);
-    let eighth = tcp(CLIENT, &vip(1)).syn();
     Case::new("eight slots are tried for a port, and no more", |w| *w = world)
-        .arrives(tcp(CLIENT, &vip(0)).syn().build(), NIC_A, TO_B, None, NEW)
-        .arrives(eighth.build(), NIC_A, TO_B, eighth.clone().to("10.0.1.12:80").towards_backend().build(), NEW)
+        .sends(&tcp(CLIENT, &vip(0)).syn(), &at(0), NEW)
+        .sends(&tcp(CLIENT, &vip(1)).syn(), &at(1), NEW)
         .drops(tcp(CLIENT, &vip(2)).syn().build(), NIC_A, Reason::TupleConflict)
 }
 
@@ -175,16 +195,15 @@ fn last_slot() -> Case {
     world.fill(1, &[1]);
     world.fill(2, &[5]);
     world.tables.get_mut(&2).expect("the second service")[0] = 6;
-    let second = tcp(&client, &vip(1)).syn();
     Case::new("after the last slot comes the first", |w| *w = world)
-        .arrives(tcp(&client, &vip(0)).syn().build(), NIC_A, TO_B, None, NEW)
-        .arrives(second.build(), NIC_A, TO_B, second.clone().to("10.0.1.12:80").towards_backend().build(), NEW)
+        .sends(&tcp(&client, &vip(0)).syn(), &at(0), NEW)
+        .sends(&tcp(&client, &vip(1)).syn(), &at(1), NEW)
 }
 
 /// The slots at both ends of a table of 65,537, the last of which no sixteen bits can name.
 fn large_table() -> Case {
     let mut world = World::new();
-    let ids = world.serve(&[VIP], &[BACKEND, "10.0.1.12:8080", "10.0.1.13:8080"]);
+    let ids = world.serve(&[VIP], &[BACKEND, OTHER, "10.0.1.13:8080"]);
     let vip = world.services.get_mut(&endpoint(VIP)).expect("the service");
     vip.slots = slots::LARGE;
     let last = slots::LARGE - 1;
@@ -192,42 +211,42 @@ fn large_table() -> Case {
     (table[0], table[last as usize]) = (ids[1], ids[2]);
     world.tables.insert(1, table);
     let mut case = Case::new("a table of 65,537 slots is used from the first to the last", |w| *w = world);
-    for (slot, backend) in [(0, "10.0.1.12:8080"), (last, "10.0.1.13:8080"), (last / 2, BACKEND)] {
+    for (slot, backend) in [(0, OTHER), (last, "10.0.1.13:8080"), (last / 2, BACKEND)] {
         let mut clients = (0..=0xff_ffff_u32).map(|number| Address4((0x0b00_0000 | number).to_be_bytes()));
         let client = clients.find(|client| Memory::slot_of(*client, slots::LARGE) == slot).expect("slots have clients");
-        let syn = tcp(&format!("{client:?}:4321"), VIP).syn();
-        case = case.arrives(syn.build(), NIC_A, TO_B, syn.clone().to(backend).towards_backend().build(), NEW);
+        case = case.sends(&tcp(&format!("{client:?}:4321"), VIP).syn(), backend, NEW);
     }
     case
 }
 
 fn counted() -> Case {
-    let back = tcp(BACKEND, CLIENT).by_backend();
-    Case::new("a flow shows who has spoken, and counts packets and octets", one)
-        .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, TO_B, None, NEW)
-        .then(Act::Shows([0; 2], [1, 0], [40, 0]))
-        .arrives(tcp(CLIENT, VIP).syn().build(), NIC_A, TO_B, None, ON)
-        .then(Act::Shows([0; 2], [2, 0], [80, 0]))
+    Case::new("a flow shows who has spoken, and counts packets and octets from its first SYN on", one)
+        .sends(&to_vip().syn(), BACKEND, NEW)
+        .sends(&to_vip().syn(), BACKEND, ON)
         // A stray packet past the service changes nothing.
         .passes(tcp(CLIENT, BACKEND).rst().build(), NIC_A, &[(Reason::Direct, 1)])
-        .arrives(back.syn_ack().payload(b"odd").build(), NIC_B, TO_A, None, BACK)
-        .then(Act::Shows([0, state::SPOKE], [2, 1], [80, 43]))
-        .arrives(tcp(CLIENT, VIP).build(), NIC_A, TO_B, None, ON)
+        .returns(&back().syn_ack().payload(b"odd"), VIP, BACK)
+        .sends(&to_vip(), BACKEND, PROVED)
         .then(Act::Shows([state::SPOKE; 2], [3, 1], [120, 43]))
+        .returns(&back().payload(b"hello"), VIP, BACK)
+        .then(Act::Shows([state::SPOKE, state::SPOKE | state::DATA], [3, 2], [120, 88]))
+        .sends(&to_vip().payload(b"hi"), BACKEND, ON)
+        .then(Act::Shows([state::SPOKE | state::DATA; 2], [4, 2], [162, 88]))
+        .sends(&to_vip().syn(), BACKEND, ON)
+        .then(Act::Shows([state::SPOKE | state::DATA; 2], [5, 2], [202, 88]))
+        .then(Act::Traffic(1, [5, 2], [202, 88]))
 }
 
 fn kept_by_packets() -> Case {
-    let mut world = World::new();
-    world.serve(&[VIP], &[BACKEND]);
-    let packet = tcp(CLIENT, VIP);
-    Case::new("each packet begins the idle time anew, which is short until both have spoken", |w| *w = world)
-        .arrives(packet.build(), NIC_A, TO_B, None, NEW)
-        .then(Act::Shows([state::SPOKE, 0], [1, 0], [40, 0]))
-        .then(Act::Idle(World::TIMEOUTS.syn - 2000))
-        .arrives(packet.build(), NIC_A, TO_B, None, ON)
-        .then(Act::Idle(World::TIMEOUTS.syn - 2000))
-        .arrives(packet.clone().syn().build(), NIC_A, TO_B, None, ON)
-        .then(Act::Idle(World::TIMEOUTS.syn + 1000))
-        .arrives(packet.syn().build(), NIC_A, TO_B, None, NEW)
-        .then(Act::Flows(1))
+    Case::new("each packet of either side begins the idle time of a live flow anew", one)
+        .connects(CLIENT, VIP, BACKEND)
+        .then(Act::Idle(World::TIMEOUTS.established - 2000))
+        .sends(&to_vip(), BACKEND, ON)
+        .then(Act::Idle(World::TIMEOUTS.established - 2000))
+        .returns(&back(), VIP, BACK)
+        .then(Act::Idle(World::TIMEOUTS.established - 2000))
+        .sends(&to_vip().syn(), BACKEND, ON)
+        .then(Act::Idle(World::TIMEOUTS.established + 1000))
+        .sends(&to_vip().syn(), BACKEND, NEW)
+        .then(Act::Flows(0))
 }

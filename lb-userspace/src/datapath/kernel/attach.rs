@@ -26,17 +26,24 @@ pub(super) fn attach(
     mode: XdpMode,
 ) -> Result<Vec<Attached>> {
     let links = net::links_now()?;
-    let wanted = find(wanted, &links)?;
-    let (pinned, stale): (Vec<_>, Vec<_>) = Pinned::all(layout)?.into_iter().partition(|pinned| pinned.lives(&links));
+    let (pinned, mut stale): (Vec<_>, Vec<_>) =
+        Pinned::all(layout)?.into_iter().partition(|pinned| pinned.lives(&links));
+    let absent = absent(maps, wanted, &links, &stale)?;
+    let present: Vec<String> =
+        wanted.iter().filter(|name| absent.as_ref().is_none_or(|nic| nic.name != **name)).cloned().collect();
+    let wanted = find(&present, &links)?;
     for link in &wanted {
         refuse_foreign(link, &pinned)?;
     }
     // Nothing refuses from here on but the kernel.
+    // What is left of one that is waited for says so to the next start, too.
+    stale.retain(|gone| absent.as_ref().is_none_or(|nic| nic.ifindex != gone.ifindex));
     for gone in &stale {
         log::info!("interface {} is gone; removing what is left of its link", gone.ifindex);
         gone.remove()?;
     }
-    let was = |ifindex| pinned.iter().any(|pinned| pinned.ifindex == ifindex);
+    let is_awaited = |ifindex| absent.as_ref().is_some_and(|nic| nic.ifindex == ifindex);
+    let was = |ifindex| is_awaited(ifindex) || pinned.iter().any(|pinned| pinned.ifindex == ifindex);
     maps.clear_nics(was)?;
 
     let mut fresh = Vec::new();
@@ -59,8 +66,45 @@ pub(super) fn attach(
         pinned.remove()?;
     }
     links::wait_until_gone(&unwanted)?;
-    maps.clear_nics(|ifindex| wanted.iter().any(|link| link.ifindex == ifindex))?;
-    Ok(attached)
+    maps.clear_nics(|ifindex| is_awaited(ifindex) || wanted.iter().any(|link| link.ifindex == ifindex))?;
+    Ok(attached.into_iter().chain(absent).collect())
+}
+
+/// The one NIC of these that has vanished since the program was attached to it: a restart goes on with the others and
+/// waits for it. A name that nobody knows of is refused, and so is a start without any NIC.
+fn absent(maps: &Maps, wanted: &[String], links: &[Link], stale: &[Pinned]) -> Result<Option<Attached>> {
+    let missing: BTreeSet<&String> =
+        wanted.iter().filter(|name| links.iter().all(|link| link.name != **name)).collect();
+    let ([gone], Some(name), 1) = (stale, missing.first(), missing.len()) else { return Ok(None) };
+    if wanted.iter().all(|other| other == *name) {
+        return Ok(None);
+    }
+    let Some(nic) = maps.nic_place(gone.ifindex)? else { return Ok(None) };
+    log::error!("{name}: this NIC is gone; going on without it, and attaching to it as soon as it is back");
+    Ok(Some(Attached { name: (*name).clone(), ifindex: gone.ifindex, nic, mac: [0; 6], mode: "gone" }))
+}
+
+/// Attaches to the NIC that has the name of one that vanished, and has what stood for that one stand for it.
+pub(super) fn again(
+    program: &mut Xdp,
+    maps: &mut Maps,
+    layout: &Path,
+    old: &Attached,
+    mode: XdpMode,
+) -> Result<Attached> {
+    let links = net::links_now()?;
+    let found = find(std::slice::from_ref(&old.name), &links)?;
+    let link = *found.first().with_context(|| format!("{}: no such interface", old.name))?;
+    let (pinned, stale): (Vec<_>, Vec<_>) = Pinned::all(layout)?.into_iter().partition(|pinned| pinned.lives(&links));
+    refuse_foreign(link, &pinned)?;
+    stale.iter().try_for_each(Pinned::remove)?;
+    let mut fresh = Vec::new();
+    let attached = attach_one(program, maps, layout, link, &pinned, mode, &mut fresh);
+    let attached = attached.and_then(|attached| maps.succeed_nic(old, link).map(|()| attached));
+    if attached.is_err() {
+        undo(maps, &fresh, |ifindex| ifindex != link.ifindex || pinned.iter().any(|kept| kept.ifindex == ifindex));
+    }
+    attached
 }
 
 /// The interfaces of these names, each once, all of a kind that packets arrive on.

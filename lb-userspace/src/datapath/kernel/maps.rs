@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, time::Instant};
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, xdp::DevMap},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, xdp::DevMap},
     util::nr_cpus,
 };
 use lb_common::{
-    Address4, Backend, BackendId, Endpoint, Nic, Reason, Service, ServiceName, Settings, Timeouts, Traffic, Vip,
-    limits, slots,
+    Address4, Backend, BackendId, Endpoint, Limits, Nic, Origin, Reason, Service, ServiceName, Settings, Timeouts,
+    Traffic, Vip, limits, slots,
 };
 
 use super::{
@@ -44,7 +44,9 @@ pub(super) struct Maps {
     pub(super) sources: Sources,
     /// What `backends` says of flows, by id: sweeps need it of all, and reading them is 16,384 system calls.
     pub(super) terms: Vec<Terms>,
-    defaults: Timeouts,
+    pub(super) access: LpmTrie<MapData, Origin, u32>,
+    limits: Array<MapData, Limits>,
+    rates: Array<MapData, u64>,
     cpus: usize,
 }
 
@@ -78,14 +80,15 @@ impl Maps {
             settings: typed(object, "SETTINGS")?,
             flows: Flows::map(&parts, flow_sets)?,
             sources: Sources::new(data(object, "SOURCES")?),
-            defaults: Timeouts { syn: 0, established: 0, fin: 0 },
+            access: typed(object, "ACCESS")?,
+            limits: typed(object, "LIMITS")?,
+            rates: typed(object, "RATES")?,
             cpus: nr_cpus().map_err(|(_, error)| error).context("cannot tell the number of CPUs")?,
         })
     }
 
-    /// The timeouts of flows that no service has, and of services that say nothing of them.
+    /// The timeouts of flows that no service has.
     pub(super) fn default_timeouts(&mut self, timeouts: Timeouts) -> Result<()> {
-        self.defaults = timeouts;
         let nobody = Backend { timeouts, ..bytemuck::Zeroable::zeroed() };
         self.set_backend(0, &nobody)
     }
@@ -100,7 +103,6 @@ impl Maps {
 
     pub(super) fn backend(&self, id: BackendId) -> Result<Option<Backend>> {
         let backend = self.backends.get(&id.into(), 0)?;
-        let backend = Backend { timeouts: Timeouts { syn: 0, established: 0, fin: 0 }, ..backend };
         Ok((backend.flags & Backend::PRESENT != 0).then_some(backend))
     }
 
@@ -113,12 +115,22 @@ impl Maps {
             let zero = Traffic { packets: [0; 2], bytes: [0; 2] };
             self.traffic.set(id.into(), PerCpuValues::try_from(vec![zero; self.cpus])?, 0)?;
         }
-        let backend = Backend { timeouts: self.defaults, ..*backend };
-        self.set_backend(id, &backend)
+        self.set_backend(id, backend)
     }
 
     pub(super) fn retire_backend(&mut self, id: BackendId) -> Result<()> {
         self.set_backend(id, &bytemuck::Zeroable::zeroed())
+    }
+
+    /// A service's limits; all zero for none.
+    pub(super) fn limits(&self, id: ServiceId) -> Result<Limits> {
+        Ok(self.limits.get(&id.into(), 0)?)
+    }
+
+    /// Sets a service's limits. Its next connection is due at once: by the old rate it might be in an hour.
+    pub(super) fn put_limits(&mut self, id: ServiceId, limits: &Limits) -> Result<()> {
+        self.limits.set(id.into(), limits, 0)?;
+        Ok(self.rates.set(id.into(), 0, 0)?)
     }
 
     /// What went to and came from a backend, all CPUs together.

@@ -7,6 +7,7 @@
 mod attach;
 mod board;
 mod bpffs;
+mod choice;
 mod clock;
 mod detach;
 mod driver;
@@ -23,7 +24,7 @@ mod pins;
 mod sources;
 mod steps;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
@@ -33,6 +34,7 @@ use self::{board::Pinboard, flows::Sweep, maps::Maps};
 pub use self::{detach::detach, error::OpenError};
 use super::{
     Attached, Datapath, FlowCounts, Snapshot, Step,
+    choice::Choice,
     entry::Clock,
     query::{Listing, Query},
 };
@@ -57,6 +59,7 @@ pub struct KernelDatapath {
     attached: Vec<Attached>,
     max_flows: u64,
     hertz: u32,
+    xdp: XdpMode,
     adopted: bool,
     /// Which connections sweeps tell of when they have ended.
     endings: LogConnections,
@@ -83,7 +86,7 @@ impl KernelDatapath {
         };
         let opened = Self::on(&board, options, adopted);
         match opened {
-            Ok(open) => Ok(open.with(board, adopted.is_some())),
+            Ok(open) => Ok(open.with(board, options.xdp, adopted.is_some())),
             Err(error) => {
                 if adopted.is_none() {
                     clean(board);
@@ -160,10 +163,10 @@ struct Opened {
 }
 
 impl Opened {
-    fn with(self, board: Pinboard, adopted: bool) -> KernelDatapath {
+    fn with(self, board: Pinboard, xdp: XdpMode, adopted: bool) -> KernelDatapath {
         let Self { maps, attached, max_flows, hertz, services, object, logs } = self;
         let endings = LogConnections::Off;
-        KernelDatapath { maps, attached, max_flows, hertz, adopted, endings, services, object, _logs: logs, board }
+        KernelDatapath { maps, attached, max_flows, hertz, xdp, adopted, endings, services, object, _logs: logs, board }
     }
 }
 
@@ -195,11 +198,12 @@ impl Datapath for KernelDatapath {
         let (clock, endings) = (self.clock()?, self.endings);
         let Maps { terms, leaving, .. } = &self.maps;
         let swept = self.maps.flows.sweep(Sweep { clock, terms, leaving, endings, sources });
-        if sources {
-            self.maps.sources.set_right(swept.sources)?;
+        if sources && let Err(error) = self.maps.sources.set_right(swept.sources) {
+            // What was counted is still true, and no change of the file has to wait for it.
+            log::warn!("{error:#}; `limits.per_source` may refuse clients that it should let in");
         }
-        self.maps.let_go(&swept.named, at)?;
-        Ok(FlowCounts { max: self.max_flows, took: at.elapsed(), ..swept.counts })
+        let quiet = self.maps.let_go(&swept.named, at)?;
+        Ok(FlowCounts { max: self.max_flows, quiet, took: at.elapsed(), ..swept.counts })
     }
 
     fn tell_of(&mut self, endings: LogConnections) {
@@ -209,6 +213,10 @@ impl Datapath for KernelDatapath {
     fn list(&mut self, query: &Query) -> Result<Listing> {
         let clock = self.clock()?;
         Ok(self.maps.flows.list(query, clock))
+    }
+
+    fn choice(&mut self, client: Ipv4Addr, listen: Endpoint) -> Result<Option<Choice>> {
+        self.maps.choice(client.into(), &listen)
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
@@ -221,6 +229,19 @@ impl Datapath for KernelDatapath {
 
     fn attached(&self) -> &[Attached] {
         &self.attached
+    }
+
+    fn hertz(&self) -> u32 {
+        self.hertz
+    }
+
+    fn attach(&mut self, name: &str) -> Result<()> {
+        let old = self.attached.iter_mut().find(|nic| nic.name == name);
+        let old = old.with_context(|| format!("{name}: it was never attached"))?;
+        let layout = pins::directory(self.board.path());
+        let program = program(&mut self.object, driver::PROGRAM)?;
+        *old = attach::again(program, &mut self.maps, &layout, old, self.xdp)?;
+        Ok(())
     }
 }
 

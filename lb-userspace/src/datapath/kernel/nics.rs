@@ -7,7 +7,7 @@ use bytemuck::Zeroable as _;
 use lb_common::{Mac, Nic, limits};
 
 use super::maps::Maps;
-use crate::net::Link;
+use crate::{datapath::Attached, net::Link};
 
 impl Maps {
     /// The index of a NIC, which gets a place if it has none.
@@ -31,11 +31,35 @@ impl Maps {
         Ok(index as u16)
     }
 
+    /// The index of a NIC that has a place.
+    pub(super) fn nic_place(&self, ifindex: u32) -> Result<Option<u16>> {
+        for index in places(ifindex) {
+            if self.nics.get(&index, 0)?.ifindex == ifindex {
+                return Ok(Some(index as u16));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The place of a NIC that vanished leads to the one that came in its stead: flows name it. Places that it had
+    /// taken over itself are free again, so that a NIC that comes and goes does not fill them all.
+    pub(super) fn succeed_nic(&mut self, old: &Attached, link: &Link) -> Result<()> {
+        if old.ifindex == link.ifindex {
+            return Ok(());
+        }
+        self.clear_nics_but(|index, ifindex| ifindex != old.ifindex || index == u32::from(old.nic))?;
+        self.write_nic(old.nic.into(), Nic { ifindex: link.ifindex, mac: Mac(link.mac), zero: [0; 2] })
+    }
+
     /// Frees the places of all NICs but those that are kept.
     pub(super) fn clear_nics(&mut self, keep: impl Fn(u32) -> bool) -> Result<()> {
+        self.clear_nics_but(|_, ifindex| keep(ifindex))
+    }
+
+    fn clear_nics_but(&mut self, keep: impl Fn(u32, u32) -> bool) -> Result<()> {
         for index in 0..limits::NICS as u32 {
             let nic = self.nics.get(&index, 0)?;
-            if nic.ifindex == 0 || keep(nic.ifindex) {
+            if nic.ifindex == 0 || keep(index, nic.ifindex) {
                 continue;
             }
             self.nics.set(index, Nic::zeroed(), 0)?;

@@ -58,6 +58,11 @@ impl Sources {
         self.change(Command::Delete, &deleted, &[]).context("cannot forget clients without connections")
     }
 
+    /// How many connections a client has.
+    pub(super) fn of(&self, source: &Source) -> Result<u32> {
+        Ok(self.read()?.iter().find(|(known, _)| known == source).map_or(0, |(_, count)| *count))
+    }
+
     fn read(&self) -> Result<Vec<(Source, u32)>> {
         let none = Source { client: lb_common::Address4([0; 4]), service: 0, zero: [0; 2] };
         // All at once: a batch never ends inside a bucket, and then there is no second one.
