@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use crate::{
     control::MOST_FLOWS,
-    model::XdpMode,
+    model::{Http, XdpMode},
     observe::ends::{Called, Caller},
 };
 
@@ -38,25 +38,16 @@ pub struct Places {
     /// Where runtime overrides are kept
     #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/tidegate")]
     pub state_dir: PathBuf,
-    /// The HTTP listener; this version has none yet, so only `none` is taken
-    #[arg(long, global = true, value_name = "ADDR|none", default_value = "none", value_parser = no_http)]
-    pub http: NoHttp,
+    /// Where HTTP is served [default: admin.http of the file, else 127.0.0.1:9191]
+    #[arg(long, global = true, value_name = "ADDR|none", value_parser = http)]
+    pub http: Option<Http>,
 }
 
-/// `--http none`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoHttp;
-
-impl std::fmt::Display for NoHttp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("none")
-    }
-}
-
-fn no_http(text: &str) -> Result<NoHttp, String> {
+/// `none`, or an address and port of either family.
+fn http(text: &str) -> Result<Http, String> {
     match text {
-        "none" => Ok(NoHttp),
-        _ => Err("this version has no HTTP listener yet; leave the flag out, or say `--http none`".to_owned()),
+        "none" => Ok(Http::Off),
+        _ => text.parse().map(Http::At).map_err(|_| "write it like 127.0.0.1:9191 or [::1]:9191, or `none`".to_owned()),
     }
 }
 
@@ -67,6 +58,14 @@ pub enum Command {
     Run(Run),
     /// Show every fault of a file at once
     Check {
+        /// The file
+        file: PathBuf,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a file would change in the running balancer, and for whom
+    Diff {
         /// The file
         file: PathBuf,
         /// One JSON document
@@ -126,6 +125,18 @@ pub enum Command {
         #[arg(value_name = "VIP:PORT[/udp]")]
         vip: Called,
         /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show state changes, newest last
+    Events {
+        /// Go on with those that come, until interrupted
+        #[arg(long)]
+        follow: bool,
+        /// At most so many of the past
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+        /// One JSON object a line
         #[arg(long)]
         json: bool,
     },
@@ -193,10 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn an_http_address_is_refused_with_the_usage_code() {
-        let error = Cli::try_parse_from(["tidegate", "status", "--http", "127.0.0.1:9191"]).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("no HTTP listener yet"), "{error}");
+    fn http_is_an_address_or_none() {
+        let parse = |text: &str| Cli::try_parse_from(["tidegate", "run", "--http", text]).map(|cli| cli.places.http);
+        assert_eq!(parse("none").unwrap(), Some(Http::Off));
+        assert_eq!(parse("[::1]:0").unwrap(), Some(Http::At("[::1]:0".parse().unwrap())));
+        let error = parse("localhost:9191").unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("write it like 127.0.0.1:9191"), "{error}");
     }
 
     #[test]

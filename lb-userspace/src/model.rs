@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{SocketAddr, SocketAddrV4},
     num::NonZeroU32,
     path::PathBuf,
@@ -12,6 +13,10 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+
+mod keys;
+
+pub use keys::Keys;
 
 /// What the operator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +69,15 @@ pub enum Http {
     Off,
     /// At this address.
     At(SocketAddr),
+}
+
+impl fmt::Display for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("none"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
 }
 
 /// How the program is attached.

@@ -43,6 +43,21 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
 }
 
+/// Unix time of what [`rfc3339`] wrote; zero for what it cannot have written.
+pub fn seconds(text: &str) -> f64 {
+    let number = |from: usize, to: usize| text.get(from..to).and_then(|part| part.parse::<i64>().ok()).unwrap_or(0);
+    let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
+    if !text.is_ascii() || text.len() != 24 || month == 0 {
+        return 0.0;
+    }
+    // As in `date`: a year begins in March.
+    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let seconds = days * 86_400 + number(11, 13) * 3600 + number(14, 16) * 60 + number(17, 19);
+    seconds as f64 + number(20, 23) as f64 / 1000.0
+}
+
 /// A duration as the file would write it.
 pub fn spelt(duration: Duration) -> String {
     let mut millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -90,5 +105,14 @@ mod tests {
         assert_eq!(shown(1_709_251_199, 999), "2024-02-29T23:59:59.999Z");
         assert_eq!(shown(4_107_542_399, 0), "2100-02-28T23:59:59.000Z");
         assert_eq!(shown(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        for seconds_of in [0, 951_782_400, 1_709_251_199, 1_709_251_200, 4_107_542_399, 4_107_542_400] {
+            let text = rfc3339(UNIX_EPOCH + Duration::from_millis(seconds_of * 1000 + 250));
+            assert_eq!(seconds(&text), seconds_of as f64 + 0.25, "{text}");
+        }
+        assert_eq!(["", "2024-02-29", "2024-00-29T00:00:00.000Z", "äöü"].map(seconds), [0.0; 4]);
     }
 }

@@ -99,6 +99,8 @@ impl Alive {
             xdp_by_flag: false,
             socket_by_flag: true,
             socket: None,
+            http_by_flag: true,
+            http: None,
         };
         let (events, inbox) = mpsc::channel(64);
         let (found, probes) = mpsc::channel(64);

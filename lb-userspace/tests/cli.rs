@@ -27,7 +27,14 @@ fn tidegate(directory: &Path, arguments: &[&str]) -> (Option<i32>, String, Strin
 #[test]
 fn without_a_running_balancer_the_code_is_69() {
     let directory = tempfile::tempdir().unwrap();
-    for arguments in [&["status"][..], &["status", "--json"], &["services"], &["backends", "web"], &["reload"]] {
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["services"],
+        &["backends", "web"],
+        &["events", "--follow"],
+        &["reload"],
+    ] {
         let (code, out, error) = tidegate(directory.path(), arguments);
         assert_eq!((code, out.as_str()), (Some(69), ""), "{arguments:?}");
         assert!(error.starts_with("tidegate: no balancer is running behind"), "{error}");
@@ -55,6 +62,24 @@ fn a_file_that_is_bad_or_missing_or_names_no_interface_is_78() {
 }
 
 #[test]
+fn the_faults_of_a_file_are_told_before_anybody_is_asked_what_it_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("f.yaml");
+    let diff = |more: &[&str]| tidegate(directory.path(), &[&["diff", file.to_str().unwrap()], more].concat());
+    assert_eq!(diff(&[]).0, Some(78));
+    fs::write(&file, "version: 1\nservices: {web: {listen: 7, backends: [8]}}\n").unwrap();
+    let (code, out, error) = diff(&[]);
+    assert_eq!((code, out.as_str()), (Some(78), ""));
+    assert!(error.contains("f.yaml:2:26") && error.contains("2 faults"), "{error}");
+    let (code, out, error) = diff(&["--json"]);
+    assert_eq!((code, error.as_str()), (Some(78), ""));
+    assert!(out.contains("\"faults\":[{"), "{out}");
+    fs::write(&file, "version: 1\nservices:\n  web: {listen: 203.0.113.10:80, backends: [10.0.1.1]}\n").unwrap();
+    let (code, _, error) = diff(&[]);
+    assert!(code == Some(69) && error.starts_with("tidegate: no balancer is running behind"), "{error}");
+}
+
+#[test]
 fn a_wrong_command_line_is_2_and_help_is_0() {
     let directory = tempfile::tempdir().unwrap();
     for arguments in [&["status", "--jsno"][..], &["stats"], &["run", "--xdp", "fast"], &[]] {
@@ -63,7 +88,7 @@ fn a_wrong_command_line_is_2_and_help_is_0() {
     }
     let (code, out, _) = tidegate(directory.path(), &["--help"]);
     assert_eq!(code, Some(0));
-    for command in ["run", "check", "reload", "status", "services", "backends", "detach"] {
+    for command in ["run", "check", "reload", "status", "services", "backends", "events", "diff", "detach"] {
         assert!(out.contains(&format!("\n  {command} ")), "{command} is missing in\n{out}");
     }
 }

@@ -16,9 +16,10 @@ use lb_userspace::{
     control::{Controller, Event, Settings, Surroundings},
     datapath::{Datapath as _, Snapshot, memory::MemoryDatapath},
     model::Model,
-    net::{Address, NextHop},
+    net::{Address, GroundFault, NextHop},
     time::Now,
 };
+use tokio::sync::oneshot;
 
 fn model(yaml: &str) -> Model {
     config::parse(yaml, "test.yaml").unwrap_or_else(|faults| panic!("{faults}")).0
@@ -35,6 +36,8 @@ fn controller(datapath: MemoryDatapath, file: &Arc<Mutex<Model>>, now: Now) -> C
         xdp_by_flag: false,
         socket_by_flag: true,
         socket: None,
+        http_by_flag: true,
+        http: None,
     };
     let load = Box::new(move || Ok(file.lock().unwrap().clone()));
     Controller::new(datapath, settings, model, load, now).ok().unwrap()
@@ -208,6 +211,41 @@ fn a_nic_that_vanishes_is_said_to_be_gone_and_is_taken_back_when_it_returns() {
     }
     controller.turn(now);
     assert!(controller.is_ready() && eligible(&controller) > 0);
+}
+
+/// What has happened, without times.
+fn happened(controller: &mut Controller<MemoryDatapath>, now: Now) -> Vec<String> {
+    let (send, mut following) = oneshot::channel();
+    controller.absorb(Event::Follow(usize::MAX, send), now);
+    let past = following.try_recv().unwrap().past;
+    let state = |state: &Option<String>| state.clone().unwrap_or_default();
+    past.iter()
+        .map(|event| format!("{} {}>{} {}", event.kind, state(&event.from), state(&event.to), event.reason))
+        .collect()
+}
+
+#[test]
+fn what_stands_in_the_way_of_this_host_is_an_event_when_it_comes_and_when_it_goes() {
+    let now = Now::read();
+    let before = model(BEFORE);
+    let mut controller = controller(MemoryDatapath::new(), &Arc::new(Mutex::new(before.clone())), now);
+    controller.absorb(surroundings(&[&before]), now);
+    controller.turn(now);
+    let start = happened(&mut controller, now).len();
+    let fault = GroundFault { what: "ip_forward is 0".into(), remedy: "sysctl".into(), fatal: true };
+    let warning = GroundFault { what: "rp_filter is 1".into(), remedy: "sysctl".into(), fatal: false };
+    for ground in [vec![fault.clone(), warning.clone()], vec![fault, warning.clone()], vec![warning]] {
+        controller.absorb(Event::Ground(ground), now);
+        controller.turn(now);
+    }
+    let wanted = [
+        "ground >fault ip_forward is 0; `sysctl`",
+        "ground >warning rp_filter is 1; `sysctl`",
+        "ready ready>not ready ip_forward is 0; `sysctl`",
+        "ready not ready>ready packets are balanced",
+        "ground fault> ip_forward is 0; `sysctl`",
+    ];
+    assert_eq!(happened(&mut controller, now)[start..], wanted);
 }
 
 /// A thousand services with ten backends each.

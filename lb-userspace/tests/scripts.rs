@@ -14,6 +14,7 @@
 //! | `fail N` | after N more steps every step fails; `heal` ends that |
 //! | `plan` | the steps done since the last `plan` |
 //! | `state`, `faults` | what `backends` and `status` show |
+//! | `events` | what `events` shows since the last time |
 //!
 //! A backend is written as its name or `address:port` in the file.
 
@@ -86,6 +87,8 @@ struct Stage {
     surroundings: Surroundings,
     /// What the maps held when the last plan was shown.
     shown: Snapshot,
+    /// How many events were shown by this controller.
+    told: usize,
 }
 
 impl Stage {
@@ -102,6 +105,7 @@ impl Stage {
                 ..Surroundings::default()
             },
             shown: Snapshot::default(),
+            told: 0,
         };
         let mut out = String::new();
         let mut lines = script.lines().enumerate().peekable();
@@ -120,6 +124,7 @@ impl Stage {
                 ["plan"] => stage.plan(),
                 ["state"] => stage.state(),
                 ["faults"] => stage.faults(),
+                ["events"] => stage.events(),
                 words => {
                     stage.act(words, &block, &format!("{name}:{}", number + 1));
                     block
@@ -239,10 +244,13 @@ impl Stage {
             xdp_by_flag: false,
             socket_by_flag: true,
             socket: None,
+            http_by_flag: true,
+            http: None,
         };
         let mut controller = Controller::new(datapath, settings, model, load, self.now).ok().unwrap();
         controller.recall(drains);
         self.controller = Some(controller);
+        self.told = 0;
         self.turn();
         self.look_around();
         self.turn();
@@ -333,6 +341,23 @@ impl Stage {
                 writeln!(out, "{:4} {name:4} {state:8} {reason}", service.name).unwrap();
             }
         }
+        self.named(&out)
+    }
+
+    fn events(&mut self) -> String {
+        let (send, mut following) = oneshot::channel();
+        self.absorb(Event::Follow(usize::MAX, send));
+        let past = following.try_recv().unwrap().past;
+        let mut out = String::new();
+        for event in &past[self.told..] {
+            let (service, backend) = (event.service.as_deref(), event.backend.as_deref());
+            let subject: Vec<&str> = [Some(event.kind.as_str()), service, backend].into_iter().flatten().collect();
+            let [from, to] = [&event.from, &event.to].map(|state| state.as_deref().unwrap_or("-"));
+            // The process's number is another one each time.
+            let reason = event.reason.lines().next().unwrap_or_default().split(", process").next().unwrap_or_default();
+            writeln!(out, "{}: {from} > {to} ({reason})", subject.join(" ")).unwrap();
+        }
+        self.told = past.len();
         self.named(&out)
     }
 

@@ -50,10 +50,13 @@ impl Seen {
             xdp_by_flag: false,
             socket_by_flag: true,
             socket: None,
+            http_by_flag: true,
+            http: None,
         };
         let load = Box::new(|| Err("not read again".to_owned()));
         let mut controller = Controller::new(MemoryDatapath::new(), settings, model, load, now).ok().unwrap();
-        let mut found = Surroundings { names: [(3, "eth9".to_owned())].into(), ..Surroundings::default() };
+        let mut found =
+            Surroundings { names: [(2, "eth0".to_owned()), (3, "eth9".to_owned())].into(), ..Surroundings::default() };
         for last in [11, 12, 13] {
             found.hops.insert([10, 0, 1, last].into(), NextHop::Known { ifindex: 2, mac: [2; 6] });
         }

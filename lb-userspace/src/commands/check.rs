@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::config::{self, Fault, Faults, Warning};
-use crate::model::Model;
-
-/// Exit code for a bad, missing or unreadable configuration (`EX_CONFIG` of sysexits(3)).
-pub const BAD_CONFIG: u8 = 78;
+use crate::{
+    config::{self, Fault, Faults, Warning},
+    model::Model,
+    observe::BAD_CONFIG,
+};
 
 /// What to print and how to exit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +23,16 @@ pub struct Checked {
 
 /// Checks the file at `path`. With `json`, standard output is one JSON document.
 pub fn check(path: &Path, json: bool) -> Checked {
-    let result = config::read(path);
+    told(path, &config::read(path), json)
+}
+
+/// What is to be said of a file that was read.
+pub(super) fn told(path: &Path, result: &Result<(Model, Vec<Warning>), Faults>, json: bool) -> Checked {
     let code = if result.is_ok() { 0 } else { BAD_CONFIG };
     if json {
-        Checked { stdout: document(path, &result), stderr: String::new(), code }
+        Checked { stdout: document(path, result), stderr: String::new(), code }
     } else {
-        text(path, &result, code)
+        text(path, result, code)
     }
 }
 

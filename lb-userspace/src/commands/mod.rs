@@ -7,6 +7,8 @@
 pub mod backends;
 pub mod check;
 pub mod detach;
+pub mod diff;
+pub mod events;
 pub mod explain;
 pub mod flows;
 pub mod reload;
@@ -41,11 +43,12 @@ pub fn execute(cli: Cli) -> ExitCode {
     let result = match command {
         Command::Run(flags) => run::run(&places, &flags).map(Said::from),
         Command::Check { file, json } => {
-            let checked = check::check(&file, json);
-            write(&mut io::stderr(), &checked.stderr);
-            write(&mut io::stdout(), &checked.stdout);
-            return ExitCode::from(checked.code);
+            return check::check(&file, json).tell();
         }
+        Command::Diff { file, json } => match diff::diff(&places, &file, json) {
+            Ok(checked) => return checked.tell(),
+            Err(refusal) => Err(refusal),
+        },
         Command::Reload { json } => reload::reload(&places, json),
         Command::Status { json } => show(&places, &Request::Status {}, json, status::text).map(Said::from),
         Command::Services { json } => show(&places, &Request::Services {}, json, services::text).map(Said::from),
@@ -59,6 +62,9 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Explain { client, vip, json } => {
             show(&places, &Request::Explain { client, vip }, json, explain::text).map(Said::from)
         }
+        Command::Events { follow, limit, json } => {
+            events::events(&places, follow, limit, json, &mut io::stdout()).map(Said::from)
+        }
         Command::Detach { json } => detach::detach(&places, json).map(Said::from),
     };
     match result {
@@ -70,6 +76,14 @@ pub fn execute(cli: Cli) -> ExitCode {
             write(&mut io::stderr(), &format!("tidegate: {}\n", refusal.text.trim_end()));
             ExitCode::from(refusal.code)
         }
+    }
+}
+
+impl check::Checked {
+    fn tell(&self) -> ExitCode {
+        write(&mut io::stderr(), &self.stderr);
+        write(&mut io::stdout(), &self.stdout);
+        ExitCode::from(self.code)
     }
 }
 
@@ -115,15 +129,20 @@ impl Places {
         self.config.as_deref().unwrap_or(Path::new(CONFIG))
     }
 
-    /// Asks the running balancer, which is found by the socket of the flag, of the file, else the default.
+    /// Asks the running balancer.
     fn ask(&self, request: &Request) -> Result<Value, Refusal> {
+        self.reach(|socket| client::ask(socket, request))
+    }
+
+    /// Finds the running balancer by the socket of the flag, of the file, else the default.
+    fn reach<T>(&self, call: impl FnOnce(&Path) -> Result<T, Refusal>) -> Result<T, Refusal> {
         if let Some(socket) = &self.socket {
-            return client::ask(socket, request);
+            return call(socket);
         }
         let file = self.config();
         match config::read(file) {
-            Ok((model, _)) => client::ask(model.socket.as_deref().unwrap_or(Path::new(SOCKET)), request),
-            Err(_) => client::ask(Path::new(SOCKET), request).map_err(|refusal| match refusal.code {
+            Ok((model, _)) => call(model.socket.as_deref().unwrap_or(Path::new(SOCKET))),
+            Err(_) => call(Path::new(SOCKET)).map_err(|refusal| match refusal.code {
                 // The file that an operator is about to mend is the one that would say where to ask.
                 NOBODY if file.exists() => Refusal {
                     text: format!(

@@ -1,9 +1,9 @@
 //! `reload`: the file in force now, or why not.
 
-use super::{Said, check::BAD_CONFIG, read};
+use super::{Said, read};
 use crate::{
     cli::Places,
-    observe::{FAILED, Request, client::Refusal, documents::Reloaded},
+    observe::{BAD_CONFIG, FAILED, Request, client::Refusal, documents::Reloaded},
 };
 
 /// Has the running balancer read its file, and waits until it is in force.

@@ -27,7 +27,7 @@ use tokio::{
     time,
 };
 
-use super::{FAILED, SOCKET, check::BAD_CONFIG, detach::refused, table::counted, write};
+use super::{FAILED, SOCKET, detach::refused, table::counted, write};
 use crate::{
     cli::{Places, Run},
     config,
@@ -37,10 +37,12 @@ use crate::{
         kernel::{KernelDatapath, Options},
     },
     health::prober,
-    model::{Model, Node},
+    model::{Http, Model, Node},
     net::{Netlink, ground_faults},
     observe::{
+        BAD_CONFIG,
         client::Refusal,
+        http::{self, Door},
         socket::{Socket, refuse_live},
     },
     time::Now,
@@ -61,6 +63,7 @@ struct Setup {
     model: Model,
     settings: Settings,
     socket: PathBuf,
+    http: Option<Http>,
     pin_dir: PathBuf,
     state_dir: PathBuf,
     detach_on_exit: bool,
@@ -115,10 +118,13 @@ fn prepare(places: &Places, flags: &Run) -> Result<Setup, Refusal> {
         xdp_by_flag: flags.xdp.is_some(),
         socket_by_flag: places.socket.is_some(),
         socket: model.socket.clone(),
+        http_by_flag: places.http.is_some(),
+        http: model.http,
     };
+    let http = places.http.or(model.http);
     let socket = places.socket.clone().or_else(|| model.socket.clone()).unwrap_or_else(|| SOCKET.into());
     let (pin_dir, state_dir, detach_on_exit) = (places.pin_dir.clone(), places.state_dir.clone(), flags.detach_on_exit);
-    Ok(Setup { file, octets, model, settings, socket, pin_dir, state_dir, detach_on_exit })
+    Ok(Setup { file, octets, model, settings, socket, http, pin_dir, state_dir, detach_on_exit })
 }
 
 /// From attaching to the end.
@@ -127,6 +133,7 @@ async fn live(setup: Setup) -> Result<(), Refusal> {
     let (events, inbox) = mpsc::channel(INBOX);
     follow_signals(&events).map_err(|error| failed(format!("cannot take signals: {error}")))?;
     refuse_live(&setup.socket).map_err(|error| failed(format!("{error:#}")))?;
+    let door = door(setup.http).await.map_err(failed)?;
     let options = Options {
         pin_dir: setup.pin_dir.clone(),
         interfaces: setup.settings.node.interfaces.clone(),
@@ -136,7 +143,7 @@ async fn live(setup: Setup) -> Result<(), Refusal> {
     let datapath = KernelDatapath::open(&options).map_err(|error| refused(&error))?;
     let is_first = !datapath.adopted();
     let mut datapath = Some(datapath);
-    let result = serve(setup, &mut datapath, (events, inbox)).await;
+    let result = serve(setup, &mut datapath, (events, inbox), door).await;
     // A first start that fails leaves nothing behind.
     if let (Err(_), Some(datapath), true) = (&result, datapath.take(), is_first)
         && let Err(error) = datapath.detach()
@@ -146,11 +153,28 @@ async fn live(setup: Setup) -> Result<(), Refusal> {
     result
 }
 
+/// Opens the door of HTTP, before anything is attached. An address that somebody named has to be free: who named
+/// it, watches it. The default is anybody's, and clients are worth more than it: it is tried again while we serve.
+async fn door(http: Option<Http>) -> Result<Option<Door>, String> {
+    match http {
+        Some(Http::Off) => Ok(None),
+        None => Ok(Some(Door::open(http::DEFAULT).await)),
+        Some(Http::At(address)) => {
+            let door = Door::open(address).await;
+            match door.fault() {
+                Some(fault) => Err(fault.to_owned()),
+                None => Ok(Some(door)),
+            }
+        }
+    }
+}
+
 /// Takes the packet path from `datapath` once nothing can fail any more.
 async fn serve(
     setup: Setup,
     datapath: &mut Option<KernelDatapath>,
     (events, inbox): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    door: Option<Door>,
 ) -> Result<(), Refusal> {
     let failed_by = |error: anyhow::Error| failed(format!("{error:#}"));
     let socket = Socket::bind(&setup.socket).map_err(failed_by)?;
@@ -184,6 +208,9 @@ async fn serve(
     tokio::spawn(follow::follow(setup.file, setup.octets, events.clone()));
     tokio::spawn(look_at_ground(interfaces, events.clone()));
     tokio::spawn(drains::keep(setup.state_dir, known_drains));
+    if let Some(door) = door {
+        tokio::spawn(door.serve(events.clone()));
+    }
     let server = tokio::spawn(socket.serve(setup.pin_dir, events, answering));
 
     let channels = Channels { events: inbox, probes, targets, addresses, drains, postings };

@@ -25,6 +25,7 @@ pub(super) fn text(status: &Status) -> String {
             status.announced.iter().map(|vip| format!("{} on {}", vip.address, vip.interface)).collect();
         line("announced", vips.join(", "));
     }
+    line("http", status.http.clone().unwrap_or_else(|| "not served".to_owned()));
     line("services", status.services.to_string());
     let mut states = vec![format!("{} up", backends.up), format!("{} down", backends.down)];
     states.extend((backends.starting > 0).then(|| format!("{} starting", backends.starting)));

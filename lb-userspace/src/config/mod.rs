@@ -54,8 +54,12 @@ pub fn load(path: &Path) -> Result<Model, Faults> {
 
 /// Reads the file at `path`, or whatever a pipe there says.
 pub fn read(path: &Path) -> Result<(Model, Vec<Warning>), Faults> {
-    let octets = octets(path, Kind::Any).map_err(|fault| of_file(path, fault))?;
-    parse_octets(&octets, &path.display().to_string())
+    parse_octets(&take(path)?, &path.display().to_string())
+}
+
+/// The octets of the file at `path`, or of whatever a pipe there says.
+pub fn take(path: &Path) -> Result<Vec<u8>, Faults> {
+    octets(path, Kind::Any).map_err(|fault| of_file(path, fault))
 }
 
 /// What the file at `path` contains, to know it again; nothing where [`load`] cannot read it.

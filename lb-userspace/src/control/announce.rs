@@ -79,6 +79,8 @@ pub(super) struct Announcer {
     /// Some VIP is flagged, and neither wanted nor on the host any more.
     is_idle: bool,
     astray: BTreeSet<String>,
+    /// Something may have changed since the last look: most turns of the loop have probes only.
+    is_stale: bool,
 }
 
 impl Announcer {
@@ -92,6 +94,7 @@ impl Announcer {
             quiet: BTreeSet::new(),
             is_idle: false,
             astray: BTreeSet::new(),
+            is_stale: true,
         }
     }
 
@@ -108,23 +111,27 @@ impl Announcer {
         fresh.chain(kept).copied().collect()
     }
 
+    /// Another look is due: the maps or the surroundings have changed.
+    pub(super) fn note_change(&mut self) {
+        self.is_stale = true;
+    }
+
     /// Posts what is to be done, given what is so.
     pub(super) fn post(&mut self, scene: Scene<'_>, now: Now) {
-        if !scene.found.is_known() {
+        let is_overdue = !self.posting.errands.is_empty() && self.again <= now.at;
+        if !scene.found.is_known() || !(self.is_stale || is_overdue) {
             return;
         }
+        self.is_stale = false;
         self.quiet.retain(|vip| !scene.serves(*vip));
-        let wanted: BTreeSet<Seat> = scene
-            .have
-            .announced
-            .iter()
-            .filter(|vip| self.is_wanted(scene, **vip))
-            .map(|vip| scene.seat(*vip))
-            .collect();
-        let there = scene.found.seats(&scene.have.announced);
-        let is_there = |vip: &Ipv4Addr| there.iter().any(|seat| seat.vip == *vip);
-        self.is_idle = scene.have.announced.iter().any(|vip| !self.is_wanted(scene, *vip) && !is_there(vip));
-        let astray: BTreeSet<String> = wanted.iter().filter_map(|seat| scene.astray(seat.vip)).collect();
+        let flagged = &scene.have.announced;
+        let (attached, others) = scene.subnets();
+        let (kept, dropped): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
+            flagged.iter().partition(|vip| self.is_wanted(scene, **vip));
+        let wanted: BTreeSet<Seat> = kept.iter().map(|vip| seat(*vip, &attached)).collect();
+        let there = scene.found.seats(flagged);
+        self.is_idle = dropped.iter().any(|vip| !there.iter().any(|seat| seat.vip == *vip));
+        let astray: BTreeSet<String> = kept.iter().filter_map(|vip| scene.astray(*vip, &others)).collect();
         astray.difference(&self.astray).for_each(|line| log::warn!("{line}"));
         self.astray = astray;
         let heard = wanted.intersection(&there).filter(|seat| seat.ifindex != LO);
@@ -137,6 +144,12 @@ impl Announcer {
         let is_new = errands != self.posting.errands;
         if !is_new && (errands.is_empty() || self.again > now.at) {
             return;
+        }
+        if !is_new && self.answered.is_some() && self.failed.is_none() {
+            let text =
+                "the gateway's addresses do not stay as they were put; does somebody else manage them?".to_owned();
+            log::error!("{text}");
+            self.failed = Some(text);
         }
         self.pause = if is_new { PAUSES.0 } else { (self.pause * 2).min(PAUSES.1) };
         self.again = now.at + self.pause;
@@ -153,7 +166,7 @@ impl Announcer {
         if number != self.posting.number {
             return;
         }
-        self.answered = Some(now.at);
+        (self.answered, self.is_stale) = (Some(now.at), true);
         let Err(error) = result else { return };
         let text = format!("{error}; it is tried again");
         if self.failed.as_ref() != Some(&text) {
@@ -164,6 +177,7 @@ impl Announcer {
 
     /// Takes in what a sweep saw.
     pub(super) fn swept(&mut self, quiet: &BTreeSet<Ipv4Addr>) {
+        self.is_stale |= self.quiet != *quiet;
         self.quiet.clone_from(quiet);
     }
 
@@ -222,22 +236,18 @@ impl Scene<'_> {
         self.have.services.range(first..).next().is_some_and(|(listen, _)| listen.address == vip.into())
     }
 
-    /// Where a VIP belongs: on the attached NIC whose subnet it is of, the smallest of them, else on `lo`.
-    fn seat(&self, vip: Ipv4Addr) -> Seat {
-        let subnets = self.found.addresses.iter().filter(|at| at.reaches(vip) && self.is_attached(at.ifindex));
-        let nearest = subnets.max_by_key(|at| (at.subnet.1, u32::MAX - at.ifindex));
-        Seat { vip, ifindex: nearest.map_or(LO, |at| at.ifindex) }
-    }
-
-    fn is_attached(&self, ifindex: u32) -> bool {
-        self.attached.iter().any(|nic| nic.ifindex == ifindex)
+    /// The subnets of the attached NICs, and those of all others but `lo`.
+    fn subnets(&self) -> (Vec<&Address>, Vec<&Address>) {
+        let is_attached = |at: &&Address| self.attached.iter().any(|nic| nic.ifindex == at.ifindex);
+        let subnets = self.found.addresses.iter().filter(|at| at.subnet.1 < 32);
+        let (attached, others): (Vec<_>, Vec<_>) = subnets.partition(is_attached);
+        (attached, others.into_iter().filter(|at| at.ifindex != LO).collect())
     }
 
     /// The kernel answers ARP for any address of the host on every NIC: where a VIP's neighbours are on a NIC without
     /// the program, they come to the gateway's own stack.
-    fn astray(&self, vip: Ipv4Addr) -> Option<String> {
-        let elsewhere = |at: &&Address| at.reaches(vip) && !self.is_attached(at.ifindex) && at.ifindex != LO;
-        let name = self.found.names.get(&self.found.addresses.iter().find(elsewhere)?.ifindex)?;
+    fn astray(&self, vip: Ipv4Addr, others: &[&Address]) -> Option<String> {
+        let name = self.found.names.get(&others.iter().find(|at| at.reaches(vip))?.ifindex)?;
         Some(format!(
             "{vip}: its subnet is on {name} too, where nothing is balanced; add {name} to node.interfaces or --iface"
         ))
@@ -252,9 +262,17 @@ impl Surroundings {
     }
 }
 
+/// Where a VIP belongs: on the NIC whose subnet it is of, the smallest of these, else on `lo`.
+fn seat(vip: Ipv4Addr, subnets: &[&Address]) -> Seat {
+    let near = subnets.iter().filter(|at| at.reaches(vip));
+    let nearest = near.max_by_key(|at| (at.subnet.1, u32::MAX - at.ifindex));
+    Seat { vip, ifindex: nearest.map_or(LO, |at| at.ifindex) }
+}
+
 /// From what is there to what is wanted; a VIP that moves is in its new place before it leaves the old one.
 fn errands(wanted: &BTreeSet<Seat>, there: &BTreeSet<Seat>) -> Vec<Errand> {
-    let is_moving = |seat: &&Seat| wanted.iter().any(|new| new.vip == seat.vip && !there.contains(new));
-    let removed = there.difference(wanted).filter(|seat| !is_moving(seat));
-    wanted.difference(there).copied().map(Errand::Add).chain(removed.copied().map(Errand::Remove)).collect()
+    let added: BTreeSet<Seat> = wanted.difference(there).copied().collect();
+    let is_moving = |seat: &&Seat| added.iter().any(|new| new.vip == seat.vip);
+    let removed: Vec<Seat> = there.difference(wanted).filter(|seat| !is_moving(seat)).copied().collect();
+    added.into_iter().map(Errand::Add).chain(removed.into_iter().map(Errand::Remove)).collect()
 }

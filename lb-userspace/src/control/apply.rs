@@ -49,10 +49,12 @@ impl<D: Datapath> Controller<D> {
         self.sweep_when_due(now);
         self.end_drains(now);
         self.take_back(now);
-        if self.is_due(now) {
+        let is_due = self.is_due(now);
+        if is_due {
             self.replan(now);
         }
         self.post(now);
+        self.look_around(is_due, now);
         self.answer_reloads(now);
         self.wakes_at(now)
     }
@@ -86,6 +88,7 @@ impl<D: Datapath> Controller<D> {
         let steps = plan(&self.have, &wish.wanted);
         let before = large_tables(&self.have);
         let is_whole = self.apply(&steps, now);
+        self.announcer.note_change();
         self.note_short(&wish);
         self.note_astray();
         if is_whole {
@@ -296,6 +299,6 @@ impl<D: Datapath> Controller<D> {
 }
 
 /// The shout.
-const ALL_SILENT: &str = "all backends fell silent at once, which looks like a failure of this gateway: the tables stay as \
+pub(super) const ALL_SILENT: &str = "all backends fell silent at once, which looks like a failure of this gateway: the tables stay as \
                           they were. Look at its NICs, routes and firewall; a backend that answers, or traffic that is not \
                           answered for 10 s, ends this";

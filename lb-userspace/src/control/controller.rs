@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -15,13 +15,26 @@ use log::{Level, LevelFilter};
 use tokio::sync::oneshot;
 
 use super::{
-    Event, Posting, announce::Announcer, apply::Trouble, drains::Drained, endings::Ration, hold::Hold, rests::Rests,
-    returns::Returns, roster, roster::Roster, surroundings::Surroundings, wish::Tables,
+    Event, Posting,
+    announce::Announcer,
+    apply::Trouble,
+    drains::Drained,
+    endings::Ration,
+    hold::Hold,
+    journal::{Journal, Note},
+    rests::Rests,
+    returns::Returns,
+    roster,
+    roster::Roster,
+    scene::Scene,
+    surroundings::Surroundings,
+    tally::Tally,
+    wish::Tables,
 };
 use crate::{
     datapath::{Datapath, FlowCounts, Snapshot},
     health::prober::{Key, Target},
-    model::{Model, Node},
+    model::{Http, Model, Node},
     net::GroundFault,
     observe::documents::Reloaded,
     plan::{Verdicts, verdicts},
@@ -46,6 +59,10 @@ pub struct Settings {
     pub socket_by_flag: bool,
     /// The socket of the file at start.
     pub socket: Option<PathBuf>,
+    /// Whether a flag says where HTTP is spoken, so that the file does not matter.
+    pub http_by_flag: bool,
+    /// What the file said of it at start.
+    pub http: Option<Http>,
 }
 
 /// The state of the control plane over one packet path.
@@ -71,6 +88,8 @@ pub struct Controller<D> {
     /// What of this host stands in the way, and what may.
     pub(super) ground: Vec<GroundFault>,
     pub(super) unseen: Option<String>,
+    /// Where HTTP is spoken, or why not; nothing where it is off.
+    pub(super) http: Option<Result<SocketAddr, String>>,
     pub(super) short: Vec<String>,
     pub(super) astray: BTreeSet<String>,
     pub(super) returns: Returns,
@@ -87,6 +106,9 @@ pub struct Controller<D> {
     pub(super) published: bool,
     /// Whether the VIPs of the first tables were put on the gateway, or could not be.
     pub(super) settled: bool,
+    pub(super) journal: Journal,
+    pub(super) scene: Scene,
+    pub(super) tally: Tally,
     targets: Option<BTreeMap<Key, Target>>,
 }
 
@@ -137,6 +159,7 @@ impl<D: Datapath> Controller<D> {
             file: FileState::default(),
             ground: Vec::new(),
             unseen: None,
+            http: None,
             short: Vec::new(),
             astray: BTreeSet::new(),
             returns: Returns::default(),
@@ -148,9 +171,13 @@ impl<D: Datapath> Controller<D> {
             stale: true,
             published: false,
             settled: false,
+            journal: Journal::new(),
+            scene: Scene::default(),
+            tally: Tally::default(),
             targets: None,
         };
         controller.take_up(model, now);
+        controller.note_start(now);
         Ok(controller)
     }
 
@@ -200,9 +227,16 @@ impl<D: Datapath> Controller<D> {
                 self.trouble = None;
                 self.waiting.extend(done.map(|done| Waiting { done, until: self.roster.waits_until(now) }));
             }
-            Event::Probed(probed) => self.stale |= self.roster.probed(&probed, now),
+            Event::Probed(probed) => {
+                // One that was under way when its backend left is nobody's.
+                if self.roster.knows(&probed.key) {
+                    self.tally.probed(&probed);
+                }
+                self.stale |= self.roster.probed(&probed, now);
+            }
             Event::Surroundings(Ok(found)) => {
                 self.stale |= self.surroundings.as_ref() != Some(&found);
+                self.announcer.note_change();
                 self.surroundings = Some(found);
                 self.unseen = None;
             }
@@ -222,9 +256,18 @@ impl<D: Datapath> Controller<D> {
                 }
                 self.ground = faults;
             }
+            Event::Http(http) => {
+                match &http {
+                    Ok(address) => log::info!("HTTP is served at {address}"),
+                    Err(error) => log::error!("{error}"),
+                }
+                self.http = Some(http);
+            }
             Event::Ask(question, answer) => {
                 let _ = answer.send(self.answer(&question, now));
             }
+            Event::Measure(measures) => drop(measures.send(self.measures(now))),
+            Event::Follow(limit, following) => drop(following.send(self.journal.follow(limit))),
             Event::Stop | Event::Detach(_) => {}
         }
     }
@@ -236,18 +279,25 @@ impl<D: Datapath> Controller<D> {
                 if self.file.fault.take().is_some() {
                     log::info!("{}: good again", self.settings.file.display());
                 }
+                self.tally.reloads[0] += 1;
                 self.file.loaded_at = Some(now.wall);
-                if self.model.as_ref() != Some(&model) {
-                    log::info!("{}: in force now, services: {}", self.settings.file.display(), model.services.len());
+                let is_new = self.model.as_ref() != Some(&model);
+                let said = match is_new {
+                    true => format!("in force now, services: {}", model.services.len()),
+                    false => "read again, it says nothing new".to_owned(),
+                };
+                log::info!("{}: {said}", self.settings.file.display());
+                self.note_reload("ok", said, now);
+                if is_new {
                     self.take_up(model, now);
-                } else {
-                    log::info!("{}: read again, it says nothing new", self.settings.file.display());
                 }
             }
             Err(fault) => {
+                self.tally.reloads[1] += 1;
                 // A file that is asked for while it changes is read twice.
                 if self.file.fault.as_ref() != Some(&fault) {
                     log::error!("the file changes nothing, what was in force stays: {fault}");
+                    self.note_reload("failed", fault.clone(), now);
                 }
                 self.file.fault = Some(fault);
             }
@@ -271,41 +321,20 @@ impl<D: Datapath> Controller<D> {
         let targets = roster::targets(&model);
         let probed = self.model.as_ref().map(roster::targets);
         if probed.as_ref() != Some(&targets) {
+            self.tally.keep(|key| targets.contains_key(key));
             self.targets = Some(targets);
         }
         self.model = Some(model);
         self.stale = true;
     }
 
-    /// What of a model this process cannot change while it runs.
-    fn needs_restart(&self, model: &Model) -> Vec<String> {
-        let (node, file, settings) = (&self.settings.node, &model.node, &self.settings);
-        let mut needs = Vec::new();
-        let mut note = |key: &str, now: String, then: String| {
-            needs.push(format!("{key}: to change {now} to {then}, restart this controller (no connection is lost)"));
-        };
-        let mut interfaces = (node.interfaces.clone(), file.interfaces.clone());
-        interfaces.0.sort();
-        interfaces.1.sort();
-        if !settings.interfaces_by_flag && interfaces.0 != interfaces.1 {
-            note("node.interfaces", node.interfaces.join(", "), file.interfaces.join(", "));
-        }
-        if !settings.xdp_by_flag && node.xdp != file.xdp {
-            note("node.xdp", format!("{:?}", node.xdp).to_lowercase(), format!("{:?}", file.xdp).to_lowercase());
-        }
-        if !settings.socket_by_flag && settings.socket != model.socket {
-            let shown = |path: &Option<PathBuf>| {
-                path.as_ref().map_or("the default".to_owned(), |path| path.display().to_string())
-            };
-            note("admin.socket", shown(&settings.socket), shown(&model.socket));
-        }
-        if node.max_flows != file.max_flows {
-            needs.push(format!(
-                "node.max_flows: to change {} to {}, `tidegate detach` and start again (live connections end)",
-                node.max_flows, file.max_flows
-            ));
-        }
-        needs
+    fn note_start(&mut self, now: Now) {
+        let reason = format!("tidegate {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
+        self.journal.write(Note { kind: "start", to: Some("running"), reason, ..Note::default() }, now);
+    }
+
+    fn note_reload(&mut self, result: &'static str, reason: String, now: Now) {
+        self.journal.write(Note { kind: "reload", to: Some(result), reason, ..Note::default() }, now);
     }
 
     /// What to probe, if that changed.

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     time::Instant,
 };
 
@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     datapath::Datapath,
     health::prober::{Key, Probed, Target},
+    model::Model,
     net::GroundFault,
     observe::{
         documents::Reloaded,
@@ -29,6 +30,7 @@ use crate::{
 
 mod announce;
 mod apply;
+mod compare;
 mod controller;
 pub mod drains;
 mod endings;
@@ -36,12 +38,16 @@ mod explain;
 pub mod follow;
 pub mod herald;
 mod hold;
+pub mod journal;
 mod look;
+mod needs;
 mod report;
 mod rests;
 mod returns;
 mod roster;
+mod scene;
 pub mod surroundings;
+pub mod tally;
 mod terms;
 mod wish;
 
@@ -49,8 +55,10 @@ pub use announce::{Errand, Posting, Seat};
 pub use controller::{Controller, Load, Settings};
 pub use drains::Drained;
 pub use herald::Host;
+pub use journal::Following;
 pub use look::{FlowsAsked, MOST_FLOWS};
 pub use surroundings::{Network, Running, Surroundings};
+pub use tally::Measures;
 
 /// All that can happen.
 #[derive(Debug)]
@@ -69,6 +77,12 @@ pub enum Event {
     Ground(Vec<GroundFault>),
     /// Someone wants to know.
     Ask(Question, oneshot::Sender<Answer>),
+    /// HTTP is spoken at this address, or is not, and why.
+    Http(Result<SocketAddr, String>),
+    /// Someone wants all that metrics are made of.
+    Measure(oneshot::Sender<Result<Measures, String>>),
+    /// Someone wants to know the last so many state changes, and perhaps those that come.
+    Follow(usize, oneshot::Sender<Following>),
     /// The controller shall stop and leave the packet path as it is.
     Stop,
     /// The controller shall stop and take the packet path away; the sender hears what came of it.
@@ -80,6 +94,8 @@ pub enum Event {
 pub enum Question {
     /// The whole.
     Status,
+    /// Whether it is ready, and why not.
+    Readiness,
     /// All services.
     Services,
     /// The backends of one service or of all.
@@ -88,6 +104,8 @@ pub enum Question {
     Flows(FlowsAsked),
     /// Which backend a client has or would get.
     Explain(Caller, Called),
+    /// What this model would change.
+    Diff(Box<Model>),
 }
 
 /// A document, or why there is none.
@@ -149,7 +167,7 @@ pub async fn serve<D: Datapath>(
         }
         for event in batch(&mut channels, wake).await {
             match event {
-                Event::Ask(..) => asked.push(event),
+                Event::Ask(..) | Event::Measure(_) | Event::Follow(..) => asked.push(event),
                 Event::Stop => return Ended::Stopped,
                 Event::Detach(done) => return Ended::Detach(done),
                 event => controller.absorb(event, Now::read()),

@@ -10,6 +10,7 @@ use super::{
     controller::Controller,
     rests::Draining,
     surroundings::{Surroundings, Way},
+    tally::Measures,
     wish::published,
 };
 use crate::{
@@ -17,8 +18,8 @@ use crate::{
     health::Standing,
     model::{self, LiveFlows},
     observe::documents::{
-        Announced, BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, ServiceBackends,
-        ServiceLine, Services, Status,
+        Announced, BackendLine, Backends, BackendsByService, Config, Count, Flows, Interface, Readiness,
+        ServiceBackends, ServiceLine, Services, Status,
     },
     plan::endpoint,
     time::{Now, rfc3339, spelt},
@@ -30,7 +31,7 @@ const FRESH: Duration = Duration::from_millis(500);
 /// What backends carry, by id.
 #[derive(Default)]
 pub(super) struct Load {
-    flows: FlowCounts,
+    pub(super) flows: FlowCounts,
     traffic: BTreeMap<BackendId, Traffic>,
 }
 
@@ -38,12 +39,39 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn answer(&mut self, question: &Question, now: Now) -> Answer {
         let document = match question {
             Question::Status => to_value(self.status(now)?),
+            Question::Readiness => to_value(self.readiness()),
             Question::Services => to_value(self.service_lines(now)?),
             Question::Backends(service) => to_value(self.backends(service.as_deref(), now)?),
             Question::Flows(asked) => to_value(self.look(asked)?),
             Question::Explain(caller, called) => to_value(self.explain(*caller, *called, now)?),
+            Question::Diff(model) => to_value(self.diff(model, now)?),
         };
         document.map_err(|error| error.to_string())
+    }
+
+    /// All that metrics are made of.
+    pub(super) fn measures(&mut self, now: Now) -> Result<Measures, String> {
+        Ok(Measures {
+            status: self.status(now)?,
+            services: self.service_lines(now)?,
+            backends: self.backends(None, now)?,
+            reloads: self.tally.reloads,
+            probes: self.tally.probes(),
+            events: self.journal.counts().clone(),
+            sweep: self.sweep.as_ref().map_or(Duration::ZERO, |(_, flows)| flows.took),
+        })
+    }
+
+    /// What may do harm.
+    fn warnings(&self) -> Vec<String> {
+        let ground = self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string);
+        let unheard = self.http.iter().filter_map(|http| http.clone().err());
+        ground.chain(self.announcer.warnings().cloned()).chain(unheard).collect()
+    }
+
+    fn readiness(&self) -> Readiness {
+        let reason = self.unready();
+        Readiness { ready: reason.is_none(), reason: reason.unwrap_or_default() }
     }
 
     fn flows(&mut self, now: Now) -> Result<FlowCounts, String> {
@@ -55,7 +83,7 @@ impl<D: Datapath> Controller<D> {
         self.sweep_now(now).map_err(|error| format!("cannot sweep the flow tables: {error:#}"))
     }
 
-    fn load(&mut self, now: Now) -> Result<Load, String> {
+    pub(super) fn load(&mut self, now: Now) -> Result<Load, String> {
         let flows = self.flows(now)?;
         let ids: Vec<BackendId> = self.have.backends.keys().copied().collect();
         let traffic = self.datapath.traffic(&ids).map_err(|error| format!("cannot read counters: {error:#}"))?;
@@ -93,12 +121,8 @@ impl<D: Datapath> Controller<D> {
             backends,
             faults: self.faults(),
             warnings: self.warnings(),
+            http: self.http.as_ref().and_then(|http| http.as_ref().ok()).map(ToString::to_string),
         })
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let ground = self.ground.iter().filter(|fault| !fault.fatal).map(ToString::to_string);
-        ground.chain(self.announcer.warnings().cloned()).collect()
     }
 
     /// The VIPs that are on the gateway because of us.
@@ -162,7 +186,7 @@ impl<D: Datapath> Controller<D> {
         for (name, service) in self.model.iter().flat_map(|model| &model.services) {
             let backends = service.backends.iter().map(|backend| {
                 let id = ids.get(&(name.as_str(), backend.address.into())).copied();
-                self.member(name, backend, id, load)
+                carried(self.member(name, backend), id, load)
             });
             lines.insert(name, backends.collect());
         }
@@ -186,30 +210,37 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// A backend of the file.
-    fn member(&self, service: &str, backend: &model::Backend, id: Option<BackendId>, load: &Load) -> BackendLine {
+    pub(super) fn member(&self, service: &str, backend: &model::Backend) -> BackendLine {
         let team = self.roster.team(service);
         let health = team.and_then(|team| team.member(&backend.address));
-        let way = self.surroundings.as_ref().map(|found| found.way(*backend.address.ip(), self.datapath.attached()));
-        let state = match health.map(|health| health.standing) {
-            _ if matches!(way, Some(Way::None(_))) => "down",
-            Some(Standing::Up) => "up",
-            Some(Standing::Down) => "down",
-            Some(Standing::Starting { .. }) | None => "starting",
-        };
-        let reason = match way {
+        let reason = match self.way(backend.address) {
             Some(Way::None(why)) => why,
             _ => team.zip(health).map_or(String::new(), |(team, health)| team.reason(health)),
         };
-        let line = BackendLine {
+        BackendLine {
             name: backend.name.clone().unwrap_or_else(|| backend.address.to_string()),
             address: backend.address.to_string(),
-            state: state.to_owned(),
+            state: self.state(service, backend.address).to_owned(),
             reason,
             since: rfc3339(health.map_or(self.started, |health| health.since)),
             weight: backend.weight,
             ..empty()
-        };
-        carried(line, id, load)
+        }
+    }
+
+    /// The state of a backend of the file, in a word.
+    pub(super) fn state(&self, service: &str, address: SocketAddrV4) -> &'static str {
+        let health = self.roster.team(service).and_then(|team| team.member(&address));
+        match health.map(|health| health.standing) {
+            _ if matches!(self.way(address), Some(Way::None(_))) => "down",
+            Some(Standing::Up) => "up",
+            Some(Standing::Down) => "down",
+            Some(Standing::Starting { .. }) | None => "starting",
+        }
+    }
+
+    pub(super) fn way(&self, address: SocketAddrV4) -> Option<Way> {
+        self.surroundings.as_ref().map(|found| found.way(*address.ip(), self.datapath.attached()))
     }
 }
 

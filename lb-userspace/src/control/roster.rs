@@ -75,6 +75,11 @@ impl Roster {
         self.teams.get(service)
     }
 
+    /// Whether there is such a backend.
+    pub(super) fn knows(&self, (service, address): &Key) -> bool {
+        self.teams.get(service).is_some_and(|team| team.members.contains_key(address))
+    }
+
     /// The backends that are up only because nobody can testify to their silence.
     pub(super) fn held(&self) -> &BTreeSet<Key> {
         &self.held

@@ -113,14 +113,14 @@ pub struct FlowCounts {
     pub half_open: u64,
     /// Flows that the table is made for.
     pub max: u64,
+    /// How long the sweep took.
+    pub took: Duration,
     /// Live flows by backend; backends without any are missing.
     pub by_backend: BTreeMap<BackendId, u64>,
     /// Announced VIPs that nothing has been served on for a while and that no live flow names.
     pub quiet: BTreeSet<Ipv4Addr>,
     /// What is half open, by backend; backends without any are missing.
     pub handshakes: BTreeMap<BackendId, u64>,
-    /// How long the sweep took.
-    pub took: Duration,
     /// Connections that were found to be over and that [`Datapath::tell_of`] asks for; each is told of once.
     pub ended: Vec<Ending>,
     /// And so many more, which nobody is told of.

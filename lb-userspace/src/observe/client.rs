@@ -25,10 +25,38 @@ pub struct Refusal {
 
 /// Asks the controller behind `socket`.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value, Refusal> {
+    send(socket, request, &[])
+}
+
+/// Asks, with octets that follow the question.
+pub fn send(socket: &Path, request: &Request, octets: &[u8]) -> Result<Value, Refusal> {
     let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
-    let line =
-        converse(&mut stream, request).map_err(|error| Refusal { text: no_answer(socket, &error), code: FAILED })?;
-    match serde_json::from_str(&line) {
+    let line = converse(&mut stream, request, octets)
+        .map_err(|error| Refusal { text: no_answer(socket, &error), code: FAILED })?;
+    document(socket, &line)
+}
+
+/// Asks, and hands over what comes line by line, until `take` has had enough or the controller goes.
+pub fn follow(
+    socket: &Path,
+    request: &Request,
+    mut take: impl FnMut(Value) -> Result<bool, Refusal>,
+) -> Result<(), Refusal> {
+    let gone = |error: &io::Error| Refusal { text: no_answer(socket, error), code: FAILED };
+    let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
+    say(&mut stream, request, &[]).map_err(|error| gone(&error))?;
+    for line in BufReader::new(stream).lines() {
+        if !take(document(socket, &line.map_err(|error| gone(&error))?)?)? {
+            return Ok(());
+        }
+    }
+    let text =
+        format!("the balancer behind {} has stopped, or gave up on a reader that took nothing", socket.display());
+    Err(Refusal { text, code: NOBODY })
+}
+
+fn document(socket: &Path, line: &str) -> Result<Value, Refusal> {
+    match serde_json::from_str(line) {
         Ok(Response::Ok { ok }) => Ok(ok),
         Ok(Response::Error { error, code }) => Err(Refusal { text: error, code }),
         Err(_) => Err(Refusal {
@@ -38,18 +66,23 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value, Refusal> {
     }
 }
 
-fn converse(stream: &mut UnixStream, request: &Request) -> io::Result<String> {
+fn converse(stream: &mut UnixStream, request: &Request, octets: &[u8]) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
+    say(stream, request, octets)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
     if answer.is_empty() {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
     }
     Ok(answer)
+}
+
+fn say(stream: &mut UnixStream, request: &Request, octets: &[u8]) -> io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    line.extend(octets);
+    stream.write_all(&line)
 }
 
 fn no_answer(socket: &Path, error: &io::Error) -> String {

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod diff;
+mod events;
 mod flows;
 
+pub use diff::{BackendDiff, Change, Diff, KeyDiff, ServiceDiff};
+pub use events::{Happening, Happenings};
 pub use flows::{Candidate, Explained, FlowLine, FlowLines};
 
 /// `status`.
@@ -38,6 +42,17 @@ pub struct Status {
     pub faults: Vec<String>,
     /// What of this host may do harm, and what to do about it.
     pub warnings: Vec<String>,
+    /// Where HTTP is served; nothing where it is off, or cannot be, which is a warning.
+    pub http: Option<String>,
+}
+
+/// Whether packets are balanced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// As `status.ready`.
+    pub ready: bool,
+    /// Why not.
+    pub reason: String,
 }
 
 /// `status.config`.

@@ -1,4 +1,4 @@
-//! How the controller shows itself: the admin API on a unix socket, and the documents it speaks in.
+//! How the controller shows itself: the admin API on a unix socket, HTTP, and the documents that both speak in.
 //!
 //! A request is one line of JSON, and so is its answer; a connection carries as many as it likes:
 //!
@@ -17,8 +17,14 @@ use serde_json::Value;
 use self::ends::{Called, Caller};
 
 pub mod client;
+mod desk;
 pub mod documents;
+mod enclosure;
 pub mod ends;
+mod followers;
+pub mod http;
+pub mod metrics;
+mod pages;
 pub mod socket;
 
 /// What can be asked for.
@@ -56,6 +62,22 @@ pub enum Request {
         /// What it calls.
         vip: Called,
     },
+    /// The last state changes.
+    Events {
+        /// At most so many.
+        #[serde(default = "every")]
+        limit: usize,
+        /// And those that come, one a line, until either side goes.
+        #[serde(default)]
+        follow: bool,
+    },
+    /// What a file would change. Its octets follow the line.
+    Diff {
+        /// Its name, for faults.
+        file: String,
+        /// How many octets it has.
+        octets: usize,
+    },
     /// Read the file now; answered when it is in force.
     Reload {},
     /// Take the packet path away and exit.
@@ -63,6 +85,10 @@ pub enum Request {
         /// The pins that are meant: a controller of others refuses.
         pin_dir: PathBuf,
     },
+}
+
+fn every() -> usize {
+    usize::MAX
 }
 
 /// One line of answer.
@@ -83,6 +109,8 @@ pub enum Response {
     },
 }
 
+/// Exit code for a bad, missing or unreadable configuration (`EX_CONFIG` of sysexits(3)).
+pub const BAD_CONFIG: u8 = 78;
 /// Exit code of a command that failed.
 pub const FAILED: u8 = 1;
 /// Exit code of a command that has nobody to talk to (`EX_UNAVAILABLE` of sysexits(3)).

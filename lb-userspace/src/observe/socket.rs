@@ -18,21 +18,25 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::to_value;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc, oneshot},
     time,
 };
 
-use super::{ELSEWHERE, FAILED, Request, Response};
-use crate::control::{Event, FlowsAsked, Question};
+use super::{
+    ELSEWHERE, Request, Response,
+    desk::{ask, failed, follow, heard},
+    documents::Happenings,
+    enclosure::compare,
+    followers::{FOLLOWERS, tell},
+};
+use crate::control::{Event, FlowsAsked, Following, Question};
 
 /// Octets of a request.
 const LONGEST: u64 = 64 << 10;
 /// How long a client may take to send a line, or to take one.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the loop may take to answer.
-const ANSWERED: Duration = Duration::from_secs(60);
 /// Clients at one time; others wait.
 const CLIENTS: usize = 64;
 
@@ -86,7 +90,7 @@ impl Socket {
 
     /// Answers clients until the loop is gone. `done` is held as long as anyone is being answered.
     pub async fn serve(self, pin_dir: PathBuf, events: mpsc::Sender<Event>, done: mpsc::Sender<()>) {
-        let room = Arc::new(Semaphore::new(CLIENTS));
+        let (room, followers) = (Arc::new(Semaphore::new(CLIENTS)), Arc::new(Semaphore::new(FOLLOWERS)));
         loop {
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             let stream = tokio::select! {
@@ -100,9 +104,9 @@ impl Socket {
                 },
                 () = events.closed() => return,
             };
-            let (events, pin_dir, done) = (events.clone(), pin_dir.clone(), done.clone());
+            let (events, pin_dir, followers, done) = (events.clone(), pin_dir.clone(), followers.clone(), done.clone());
             tokio::spawn(async move {
-                if let Err(error) = converse(stream, &pin_dir, &events).await {
+                if let Err(error) = converse(stream, &pin_dir, &followers, &events).await {
                     log::debug!("a client of the admin socket went away: {error}");
                 }
                 drop((place, done));
@@ -112,7 +116,12 @@ impl Socket {
 }
 
 /// One client, from its first request to its last.
-async fn converse(stream: UnixStream, pin_dir: &Path, events: &mpsc::Sender<Event>) -> io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    pin_dir: &Path,
+    followers: &Arc<Semaphore>,
+    events: &mpsc::Sender<Event>,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -123,17 +132,30 @@ async fn converse(stream: UnixStream, pin_dir: &Path, events: &mpsc::Sender<Even
         }
         let is_whole = line.ends_with(b"\n");
         let response = match serde_json::from_slice(&line) {
+            Ok(Request::Events { limit, follow: true }) => match follow(limit, events).await {
+                Ok(following) => return tell(following, followers, read, write).await,
+                Err(response) => response,
+            },
+            Ok(Request::Diff { file, octets }) => match compare(&mut read, file, octets, events).await? {
+                Ok(response) => response,
+                // The rest of what it says is no request.
+                Err(refusal) => return say(&mut write, &refusal).await,
+            },
             Ok(request) => answer(request, pin_dir, events).await,
             Err(_) if !is_whole => failed("a request is one line of JSON, of 64 KiB at most".to_owned()),
             Err(error) => failed(format!("not a request: {error}")),
         };
-        let mut text = serde_json::to_vec(&response)?;
-        text.push(b'\n');
-        time::timeout(PATIENCE, write.write_all(&text)).await??;
+        say(&mut write, &response).await?;
         if !is_whole {
             return Ok(());
         }
     }
+}
+
+async fn say(write: &mut (impl AsyncWrite + Unpin), response: &Response) -> io::Result<()> {
+    let mut text = serde_json::to_vec(response)?;
+    text.push(b'\n');
+    time::timeout(PATIENCE, write.write_all(&text)).await?
 }
 
 async fn answer(request: Request, pin_dir: &Path, events: &mpsc::Sender<Event>) -> Response {
@@ -145,6 +167,12 @@ async fn answer(request: Request, pin_dir: &Path, events: &mpsc::Sender<Event>) 
             ask(Question::Flows(FlowsAsked { service, client, all, limit }), events).await
         }
         Request::Explain { client, vip } => ask(Question::Explain(client, vip), events).await,
+        // It comes with octets, and is answered where they are read.
+        Request::Diff { .. } => failed("the file is missing".to_owned()),
+        Request::Events { limit, .. } => match follow(limit, events).await {
+            Ok(following) => told(&following),
+            Err(response) => response,
+        },
         Request::Reload {} => {
             let (done, reloaded) = oneshot::channel();
             match heard(events, Event::Reload(Some(done)), reloaded).await {
@@ -169,29 +197,10 @@ async fn answer(request: Request, pin_dir: &Path, events: &mpsc::Sender<Event>) 
     }
 }
 
-async fn ask(question: Question, events: &mpsc::Sender<Event>) -> Response {
-    let (answer, answered) = oneshot::channel();
-    match heard(events, Event::Ask(question, answer), answered).await {
-        Ok(Ok(ok)) => Response::Ok { ok },
-        Ok(Err(error)) => failed(error),
-        Err(response) => response,
-    }
-}
-
-/// Sends an event and waits for what comes of it.
-async fn heard<T>(events: &mpsc::Sender<Event>, event: Event, answered: oneshot::Receiver<T>) -> Result<T, Response> {
-    if events.send(event).await.is_err() {
-        return Err(failed("the controller is stopping".to_owned()));
-    }
-    match time::timeout(ANSWERED, answered).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(failed("the controller is stopping".to_owned())),
-        Err(_) => Err(failed(format!("the controller gave no answer within {} s", ANSWERED.as_secs()))),
-    }
-}
-
-fn failed(error: String) -> Response {
-    Response::Error { error, code: FAILED }
+/// State changes up to now, as one document.
+fn told(following: &Following) -> Response {
+    let past = Happenings { events: following.past.iter().map(|happening| (**happening).clone()).collect() };
+    to_value(past).map_or_else(|error| failed(error.to_string()), |ok| Response::Ok { ok })
 }
 
 /// Whether two paths are one directory.

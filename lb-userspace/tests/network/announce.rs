@@ -201,3 +201,33 @@ fn without_the_capability_for_packet_sockets_it_works_and_says_so() {
     stage.tidegate.says("which takes CAP_NET_RAW", 0, SOON).unwrap();
     expect_served(&stage, NEAR);
 }
+
+#[test]
+fn a_listener_of_the_gateway_is_not_reached_through_an_announced_vip() {
+    let topology = Topology::two_arms(1).unwrap();
+    topology.gateway.host.addresses("eth0", [*OWN.ip()], 32).unwrap();
+    let port = 7000;
+    let listener = Server::start(&topology.gateway.host, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    let mut stage = Stage::on(topology, &web(&[0]).and(NEAR).and(OWN).file());
+    let at = |vip: SocketAddrV4| SocketAddrV4::new(*vip.ip(), port);
+    let refused = |stage: &Stage, vip| {
+        let report = stage.ask_some(at(vip), 20);
+        let was_refused = |why: &Result<_, String>| why.as_ref().is_err_and(|why| why.contains("refused"));
+        report.samples.len() == 20 && report.samples.iter().all(|sample| was_refused(&sample.outcome))
+    };
+    for vip in [NEAR, WEB] {
+        assert!(refused(&stage, vip), "{vip}");
+        // Who has the address still answers pings.
+        Forger::new(&stage.topology).ping(*vip.ip());
+    }
+    assert_eq!(listener.connections(), 0, "not even a SYN got there");
+    expect_served(&stage, at(OWN));
+    expect_served(&stage, SocketAddrV4::new(Topology::GATEWAY_OF_CLIENTS, port));
+    // Nor while nobody controls, and nor on the next start.
+    let again = stage.tidegate.launch();
+    stage.tidegate.process().kill();
+    assert!(refused(&stage, NEAR));
+    stage.tidegate = again.start().unwrap();
+    assert!(refused(&stage, NEAR));
+    expect_served(&stage, NEAR);
+}

@@ -15,7 +15,7 @@ use crate::{
 
 /// Panics where a refused start has left something.
 #[track_caller]
-fn expect_untouched(topology: &Topology) {
+pub(crate) fn expect_untouched(topology: &Topology) {
     assert!(!fs::exists(topology.gateway.room.pins_outside("tidegate")).unwrap(), "pins are left");
     assert!(!fs::exists(topology.gateway.room.outside("admin.sock")).unwrap(), "the socket is left");
     for nic in &topology.gateway.nics {

@@ -58,7 +58,7 @@ fn check_needs_no_gateway_and_tells_all_faults() {
 #[test]
 fn a_wrong_command_line_is_told_by_its_code() {
     let gateway = Gateway::new(&[]).unwrap();
-    for wrong in ["", "serve", "run --xdp fast", "status --jsn", "backends one two", "run --http 127.0.0.1:9191"] {
+    for wrong in ["", "serve", "run --xdp fast", "status --jsn", "backends one two", "run --http localhost"] {
         assert_eq!(say(&gateway, wrong).code(), Some(2), "{wrong}");
     }
     for fine in ["--help", "--version", "run --help"] {
@@ -90,4 +90,17 @@ fn a_socket_that_a_killed_controller_left_is_nobody_too_and_is_taken_over() {
 fn an_unknown_service_is_a_failure_that_names_those_that_are_there() {
     let stage = Stage::two_arms(1, &web(&[0]).file());
     expect(&stage.tidegate.command(&["backends", "wep"]).unwrap(), 1, "there is no service wep; there is: web");
+}
+
+#[test]
+fn a_file_in_the_place_of_the_socket_is_named_and_left_there() {
+    let topology = Topology::two_arms(1).unwrap();
+    topology.gateway.room.write("admin.sock", "mine").unwrap();
+    let refused = launch(&topology.gateway, &web(&[0]).file()).refused().unwrap();
+    expect(&refused, 1, "/run/admin.sock is there and is no socket; remove it, or choose another --socket");
+    assert_eq!(fs::read_to_string(topology.gateway.room.outside("admin.sock")).unwrap(), "mine");
+    assert!(!fs::exists(topology.gateway.room.pins_outside("tidegate")).unwrap(), "pins are left");
+    for nic in &topology.gateway.nics {
+        topology.gateway.host.pass_everything(nic).unwrap();
+    }
 }

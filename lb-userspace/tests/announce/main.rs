@@ -3,176 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall say where")]
 
-use std::{
-    collections::BTreeSet,
-    net::Ipv4Addr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+mod stage;
 
 use lb_userspace::{
-    config,
-    control::{Controller, Errand, Event, Posting, Question, Running, Settings, Surroundings},
-    datapath::{Step, memory::MemoryDatapath},
-    model::Model,
-    net::Address,
-    observe::documents::Status,
-    time::Now,
+    control::{Errand, Posting, Running},
+    datapath::{Attached, Step},
 };
-use tokio::sync::oneshot;
-
-/// On the subnet of `eth0`, which is attached.
-const NEAR: &str = "192.0.2.200";
-/// On no subnet of the gateway.
-const FAR: &str = "203.0.113.10";
-/// What the file has when it has none of those.
-const OTHER: &str = "203.0.113.99";
-
-fn ip(text: &str) -> Ipv4Addr {
-    text.parse().unwrap()
-}
-
-fn own(address: &str, bits: u8, ifindex: u32) -> Address {
-    Address { address: ip(address), ifindex, subnet: (ip(address), bits), is_marked: false }
-}
-
-fn marked(address: &str, ifindex: u32) -> Address {
-    Address { is_marked: true, ..own(address, 32, ifindex) }
-}
-
-/// A file whose services listen on port 80 of these addresses, one each.
-fn model(vips: &[&str], rest: &str) -> Model {
-    let services = vips.iter().enumerate().map(|(number, vip)| {
-        format!("  s{number}: {{listen: \"{vip}:80\", health: none, backends: [\"10.0.1.11:80\"]}}\n")
-    });
-    let services: String = services.collect();
-    config::parse(&format!("version: 1\n{rest}\nservices:\n{services}"), "test.yaml").unwrap().0
-}
-
-struct Stage {
-    now: Now,
-    controller: Controller<MemoryDatapath>,
-    file: Arc<Mutex<Model>>,
-    found: Surroundings,
-    posted: Posting,
-    answered: u64,
-    /// The herald answers nothing.
-    is_stuck: bool,
-}
-
-impl Stage {
-    /// A gateway with `eth0`, which is attached, `eth1` and `lo`, before it knows its surroundings.
-    fn new(vips: &[&str]) -> Self {
-        let (now, file) = (Now::read(), Arc::new(Mutex::new(model(vips, ""))));
-        let found = Surroundings {
-            addresses: [own("192.0.2.1", 24, 2), own("198.51.100.1", 24, 3)].into(),
-            names: [(1, "lo".to_owned()), (2, "eth0".to_owned()), (3, "eth1".to_owned())].into(),
-            running: [1, 2, 3].map(|ifindex| (ifindex, Running { mac: [2; 6], ups: 1 })).into(),
-            ..Surroundings::default()
-        };
-        let controller = start(MemoryDatapath::new(), &file, now);
-        Self { now, controller, file, found, posted: Posting::default(), answered: 0, is_stuck: false }
-    }
-
-    /// The same with all VIPs where they belong.
-    fn settled(vips: &[&str]) -> Self {
-        let mut stage = Self::new(vips);
-        stage.look();
-        stage.carry_out();
-        assert!(stage.controller.is_ready());
-        stage
-    }
-
-    fn turn(&mut self) {
-        self.controller.turn(self.now);
-        self.controller.update_posting(&mut self.posted);
-        // Nothing is soon done, unless the herald is still at what was posted before.
-        if self.posted.errands.is_empty() && self.posted.number != self.answered && !self.is_stuck {
-            self.answer(Ok(()));
-        }
-    }
-
-    /// The controller hears how its surroundings are.
-    fn look(&mut self) {
-        self.controller.absorb(Event::Surroundings(Ok(self.found.clone())), self.now);
-        self.turn();
-    }
-
-    fn wait(&mut self, seconds: u64) {
-        let end = self.now.after(Duration::from_secs(seconds));
-        while let Some(wake) = self.controller.turn(self.now).filter(|wake| *wake < end.at) {
-            assert!(wake > self.now.at, "the controller does not sleep");
-            self.now = self.now.after(wake - self.now.at);
-        }
-        self.now = end;
-        self.turn();
-    }
-
-    /// What is posted and not answered.
-    fn errands(&self) -> Vec<String> {
-        let shown = |errand: &Errand| match errand {
-            Errand::Add(seat) => format!("+ {} {}", seat.vip, seat.ifindex),
-            Errand::Remove(seat) => format!("- {} {}", seat.vip, seat.ifindex),
-        };
-        let open = self.posted.number != self.answered;
-        self.posted.errands.iter().filter(|_| open).map(shown).collect()
-    }
-
-    fn answer(&mut self, result: Result<(), String>) {
-        self.answered = self.posted.number;
-        self.controller.absorb(Event::Posted(self.answered, result), self.now);
-        self.turn();
-    }
-
-    /// Does what is posted, as the herald would.
-    fn carry_out(&mut self) {
-        for errand in &self.posted.errands {
-            let _ = match errand {
-                Errand::Add(seat) => self.found.addresses.insert(marked(&seat.vip.to_string(), seat.ifindex)),
-                Errand::Remove(seat) => self.found.addresses.remove(&marked(&seat.vip.to_string(), seat.ifindex)),
-            };
-        }
-        self.answer(Ok(()));
-        self.look();
-    }
-
-    fn reload(&mut self, model: Model) {
-        *self.file.lock().unwrap() = model;
-        self.controller.absorb(Event::FileChanged, self.now);
-        self.turn();
-    }
-
-    /// Sweeps see no flow of these any more.
-    fn quiet(&mut self, vips: &[&str]) {
-        self.controller.datapath_mut().flows.quiet = vips.iter().map(|vip| ip(vip)).collect();
-        self.wait(11);
-    }
-
-    fn flagged(&self) -> BTreeSet<Ipv4Addr> {
-        self.controller.datapath().maps.announced.clone()
-    }
-
-    fn status(&mut self) -> Status {
-        let (answer, mut answered) = oneshot::channel();
-        self.controller.absorb(Event::Ask(Question::Status, answer), self.now);
-        serde_json::from_value(answered.try_recv().unwrap().unwrap()).unwrap()
-    }
-}
-
-fn start(datapath: MemoryDatapath, file: &Arc<Mutex<Model>>, now: Now) -> Controller<MemoryDatapath> {
-    let model = file.lock().unwrap().clone();
-    let file = Arc::clone(file);
-    let settings = Settings {
-        file: "test.yaml".into(),
-        node: model.node.clone(),
-        interfaces_by_flag: true,
-        xdp_by_flag: false,
-        socket_by_flag: true,
-        socket: None,
-    };
-    let load = Box::new(move || Ok(file.lock().unwrap().clone()));
-    Controller::new(datapath, settings, model, load, now).ok().unwrap()
-}
+use stage::{FAR, NEAR, OTHER, Stage, ip, marked, model, own, start};
 
 #[test]
 fn the_flag_comes_before_the_address_and_ready_after_it() {
@@ -235,7 +72,7 @@ fn the_subnet_of_a_nic_that_is_not_attached_is_none() {
 #[test]
 fn the_smaller_of_two_subnets_counts() {
     let mut stage = Stage::new(&[NEAR]);
-    stage.controller.datapath_mut().attached.push(lb_userspace::datapath::Attached {
+    stage.controller.datapath_mut().attached.push(Attached {
         name: "eth1".into(),
         ifindex: 3,
         nic: 1,
@@ -369,6 +206,9 @@ fn an_address_that_somebody_takes_away_is_put_back() {
     assert!(stage.errands().is_empty());
     stage.wait(2);
     assert_eq!(stage.errands(), ["+ 192.0.2.200 2"]);
+    assert!(stage.status().faults[0].contains("does somebody else manage them?"));
+    stage.carry_out();
+    assert!(stage.status().faults.is_empty());
 }
 
 #[test]
