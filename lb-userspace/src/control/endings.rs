@@ -53,7 +53,7 @@ impl<D: Datapath> Controller<D> {
         let ended = std::mem::take(&mut flows.ended);
         let untold = std::mem::take(&mut flows.untold);
         for (level, line) in self.lines_of(&ended, untold, now) {
-            log::log!(target: "connections", level, "{line}");
+            log::log!(level, "{line}");
         }
         self.sweep = Some((now.at, flows.clone()));
         Ok(flows)

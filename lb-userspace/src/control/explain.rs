@@ -163,7 +163,7 @@ fn choose(choice: &Choice, caller: Caller, own: &[Entry], backends: &BTreeMap<Ba
             if !talks.is_empty() {
                 why = format!("{why}; its port already talks to {}, so that it is not slot {first}", talks.join(", "));
             }
-            if own.iter().any(|entry| is_over(entry)) {
+            if own.iter().any(is_over) {
                 why = format!("{why}; a connection of this port has just ended, this is for the next one");
             }
             return Chosen { id: Some(id), why };

@@ -88,7 +88,7 @@ impl Ending {
             LogConnections::OneIn(many) => {
                 let client = self.entry.client;
                 let hash = flow_hash((*client.ip()).into(), client.port().into(), protocol::TCP, 0);
-                (hash % u64::from(many.get())) == 0
+                hash.is_multiple_of(many.get().into())
             }
         }
     }
