@@ -124,6 +124,20 @@ pub fn claim_half<T: Tables>(tables: &T, set: u32) -> u32 {
     number
 }
 
+/// [`Calls::forget`](super::table::Calls::forget).
+#[inline(always)]
+pub fn forget<T: Tables>(tables: &T, number: u32, tag: u16) -> u32 {
+    let Some(place) = tables.half(number) else { return 0 };
+    let who = &place.who;
+    if who.kind.get() & kind::COUNTED != 0
+        && let Some(backend) = tables.backend(who.backend_id.get())
+    {
+        let source = Source { client: who.client.get(), service: backend.service, zero: [0; 2] };
+        tables.count_connection(&source, false);
+    }
+    tables.swap_half_tag(number / WAYS, number % WAYS, tag, 0) as u32
+}
+
 /// The handshake has been under way for too long.
 #[inline(always)]
 fn is_over<T: Tables>(place: &HalfPlace, tables: &T) -> bool {
@@ -148,20 +162,7 @@ impl Shaking<'_> {
     /// Frees the place of a handshake that came to nothing.
     #[inline(always)]
     pub fn forget<T: Tables>(&self, tables: &T) {
-        let who = &self.place.who;
-        if self.is(kind::COUNTED)
-            && let Some(backend) = tables.backend(who.backend_id.get())
-        {
-            let source = Source { client: who.client.get(), service: backend.service, zero: [0; 2] };
-            tables.count_connection(&source, false);
-        }
-        self.release(tables);
-    }
-
-    /// Frees the place.
-    #[inline(always)]
-    pub fn release<T: Tables>(&self, tables: &T) {
-        tables.swap_half_tag(self.number / WAYS, self.number % WAYS, self.tag, 0);
+        tables.forget(self.number, self.tag);
     }
 
     /// It has been under way for too long.

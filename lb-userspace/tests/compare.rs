@@ -99,11 +99,17 @@ services:
 const AFTER: &str = "
 version: 1
 node: {interfaces: [eth0], xdp: native}
-log: {level: debug}
+log: {level: debug, connections: 1/100}
+admin: {http: none}
 services:
   web:
     listen: [203.0.113.10:80, 203.0.113.10:81]
     health: none
+    drain: {for: 1m, then: reset}
+    allow: [192.0.2.0/24, 198.51.100.0/24]
+    limits: {rate: 20/s}
+    measure: handshake
+    timeouts: {fin: 90s}
     backends: [{address: 10.0.1.12:80, weight: 3}, {address: 10.0.1.13:80, name: c}, {address: 10.0.1.14:80, name: d}, 10.0.1.15:80]
   new: {listen: 203.0.113.13:80, health: none, backends: [10.0.1.22:80]}
 ";
@@ -129,23 +135,37 @@ fn every_kind_of_change_is_told() {
     stage.now = stage.now.after(Duration::from_secs(1));
     let diff = stage.diff(AFTER);
     assert!(diff.changed);
-    assert_eq!(lines(&diff.keys), ["log.level: the default > debug", "node.xdp: auto > native"]);
+    assert_eq!(
+        lines(&diff.keys),
+        [
+            "admin.http: the default > none",
+            "log.connections: off > 1/100",
+            "log.level: the default > debug",
+            "node.xdp: auto > native"
+        ]
+    );
     assert!(diff.needs_restart[0].starts_with("node.xdp: to change auto to native, restart"), "{diff:?}");
     let services: Vec<_> = diff.services.iter().map(|service| (service.name.as_str(), service.change)).collect();
     assert_eq!(services, [("gone", Change::Removed), ("new", Change::Added), ("web", Change::Changed)]);
     assert_eq!((diff.services[0].draining, diff.services[0].flows), (2, 2));
     let web = &diff.services[2];
-    assert_eq!((web.draining, web.flows), (5, 12));
+    assert_eq!((web.draining, web.flows, web.drain.as_str()), (5, 12, "for 1m at most, then they are reset"));
     assert_eq!(
         lines(&web.keys),
         [
+            "allow: none > [192.0.2.0/24, 198.51.100.0/24]",
+            "drain.for: 5m > 1m",
+            "drain.then: keep > reset",
             "health: tcp > none",
             "health.fall: 3 > ",
             "health.interval: 2s > ",
             "health.rise: 2 > ",
             "health.tcp.port: the backend's > ",
             "health.timeout: 1s > ",
+            "limits.rate: none > 20/s",
             "listen: [203.0.113.10:80] > [203.0.113.10:80, 203.0.113.10:81]",
+            "measure: first-byte > handshake",
+            "timeouts.fin: 30s > 1m30s",
         ]
     );
     let backends: Vec<_> =
@@ -179,6 +199,20 @@ fn a_backend_that_is_down_moves_nobody_by_leaving_and_one_that_is_new_is_taken_f
     let with = BEFORE.replace("10.0.1.12:80,", "10.0.1.12:80, 10.0.1.16:80,");
     let moved = stage.diff(&with).services[0].moved;
     assert!((4093 / 4..4093 / 4 + 200).contains(&moved), "{moved}");
+}
+
+#[test]
+fn a_service_that_fails_open_keeps_all_its_backends_while_all_are_down() {
+    let mut stage = Stage::new(BEFORE);
+    for last in 11..=14 {
+        stage.probed(&format!("10.0.1.{last}:80"), Outcome::Refused);
+    }
+    let open = BEFORE.replace("    listen: 203.0.113.10:80\n", "    listen: 203.0.113.10:80\n    all_down: any\n");
+    let foretold = stage.diff(&open).services[0].moved;
+    let before = stage.table();
+    stage.apply(&open);
+    let moved = before.iter().zip(stage.table()).filter(|(before, after)| *before != after).count();
+    assert_eq!((foretold as usize, moved), (moved, 4093));
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct World {
     pub access: BTreeMap<(u32, Origin), u32>,
     /// Limits by service id.
     pub limits: BTreeMap<u16, Limits>,
+    /// Timeouts of flows that no service has, where they are not [`World::TIMEOUTS`].
+    pub timeouts: Option<Timeouts>,
 }
 
 /// A packet's end as a case wants it.
@@ -70,7 +72,8 @@ pub enum Act {
     Shows([u8; 2], [u32; 2], [u64; 2]),
     /// A client's address has so many connections with a service.
     Connections(Address4, u16, u32),
-    /// So many times were taken of a backend, and this is their sum in microseconds, give or take what the floor itself needs.
+    /// So many times were taken of a backend, and this is their sum in microseconds, and up to half a second
+    /// each for what the floor itself needs.
     Times(BackendId, u32, u64),
     /// A backend's traffic is this: packets and octets from clients, and to them.
     Traffic(BackendId, [u64; 2], [u64; 2]),

@@ -151,6 +151,10 @@ impl Calls for Memory {
         track::claim(self, client)
     }
 
+    fn forget(&self, half: u32, tag: u16) -> u32 {
+        half::forget(self, half, tag)
+    }
+
     fn begin(&self, client: u64, vip: u64, way: u64, birth: u64) -> u32 {
         enter::begin(self, client, vip, way, birth)
     }
@@ -213,7 +217,7 @@ impl Tables for Memory {
 
     fn timeouts(&self, id: BackendId) -> Timeouts {
         match id {
-            0 => World::TIMEOUTS,
+            0 => self.world.borrow().timeouts.unwrap_or(World::TIMEOUTS),
             id => self.backend(id).map_or(World::TIMEOUTS, |backend| backend.timeouts),
         }
     }

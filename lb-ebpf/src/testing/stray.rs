@@ -2,8 +2,35 @@
 
 use std::{format, vec::Vec};
 
+use lb_common::{Address4, Backend, Limits, Origin, Service, Timeouts};
+
 use super::{NIC_A, NIC_B, World, tcp};
 use crate::header::{ACK, FIN, RST, SYN};
+
+/// What is served.
+const VIPS: [&str; 7] = [
+    "203.0.113.10:80",
+    "203.0.113.11:80",
+    "203.0.113.12:80",
+    "203.0.113.13:80",
+    "203.0.113.14:80",
+    "203.0.113.15:80",
+    "203.0.113.16:80",
+];
+
+/// Who serves it, and a port that is nobody's.
+const BACKENDS: [&str; 7] = [
+    "10.0.1.11:8080",
+    "10.0.1.12:8080",
+    "10.0.1.13:80",
+    "10.0.1.14:80",
+    "10.0.1.15:80",
+    "10.0.1.16:80",
+    "10.0.1.11:22",
+];
+
+/// Longer than any test.
+const NEVER: Timeouts = Timeouts { syn: 1 << 30, established: 1 << 30, fin: 1 << 30 };
 
 /// An endless row of packets, the same for the same seed.
 pub struct Strays {
@@ -16,14 +43,40 @@ impl Strays {
         Self { state: seed }
     }
 
-    /// The world in which they mean something: two services that share a backend, and a local address.
+    /// The world in which they mean something. No time passes in it that matters: a floor whose clock runs does the
+    /// same as one whose clock stands still.
     pub fn world() -> World {
         let mut world = World::new();
-        world.serve(&["203.0.113.10:80"], &["10.0.1.11:8080", "10.0.1.12:8080"]);
-        world.serve(&["203.0.113.11:80"], &["10.0.1.11:8080"]);
-        world.serve(&["203.0.113.12:80"], &["10.0.1.13:80"]);
-        world.fill(3, &[]);
-        world.locals.insert(lb_common::Address4([10, 0, 1, 1]));
+        let flags = [
+            (Service::RETRIES | Service::HANDSHAKE, "10.0.1.11:8080 10.0.1.12:8080"),
+            // A backend that the first service has too.
+            (Service::FIRST_BYTE, "10.0.1.11:8080"),
+            (0, ""),
+            (Service::DROPS, ""),
+            (Service::FILTERED | Service::PER_SOURCE | Service::FIRST_BYTE, "10.0.1.13:80"),
+            (Service::RATED, "10.0.1.14:80 10.0.1.15:80"),
+            (0, "10.0.1.16:80"),
+        ];
+        for (vip, (flags, backends)) in VIPS.iter().zip(flags) {
+            let backends: Vec<_> = backends.split_whitespace().collect();
+            world.serve(&[vip], &backends);
+            world.flag(world.tables.len() as u16, flags);
+        }
+        for backend in world.backends.values_mut() {
+            backend.timeouts = NEVER;
+            // The last one's flows are to end, though its service still names it.
+            if backend.address == Address4([10, 0, 1, 16]) {
+                backend.flags = Backend::PRESENT | Backend::REACHABLE | Backend::RESETS;
+            }
+        }
+        world.timeouts = Some(NEVER);
+        // A burst, and then the next one in weeks.
+        let limits = Limits { interval: 1 << 50, burst: 20 << 50, per_source: 3, zero: 0 };
+        world.limits.extend([(5, limits), (6, limits)]);
+        let prefix = |bits: u32, last: u8| (Origin::SERVICE_BITS + bits, Origin::new(5, Address4([192, 0, 2, last])));
+        world.access.extend([(prefix(24, 0), Origin::DENIED), (prefix(31, 2), Origin::ALLOWED)]);
+        world.announced.insert(Address4([203, 0, 113, 10]));
+        world.locals.insert(Address4([10, 0, 1, 1]));
         world
     }
 
@@ -46,15 +99,16 @@ impl Iterator for Strays {
 
     fn next(&mut self) -> Option<Self::Item> {
         let client = format!("192.0.2.{}:{}", self.below(4), 1000 + self.below(8));
-        let backends = ["10.0.1.11:8080", "10.0.1.12:8080", "10.0.1.13:80", "10.0.1.11:22"];
-        let targets = ["203.0.113.10:80", "203.0.113.11:80", "203.0.113.12:80", "203.0.113.10:81", "198.51.100.1:80"];
-        let local = "10.0.1.1:40000";
         let mut packet = match self.below(8) {
-            0..4 => tcp(&client, self.pick(&targets)),
-            4..6 => tcp(self.pick(&backends), &client).by_backend(),
-            6 => tcp(self.pick(&backends), local).by_backend(),
-            _ => tcp(&client, self.pick(&backends)),
+            0..4 => tcp(&client, self.pick(&[&VIPS[..], &["203.0.113.10:81", "198.51.100.1:80"]].concat())),
+            4..6 => tcp(self.pick(&BACKENDS), &client).by_backend(),
+            6 => tcp(self.pick(&BACKENDS), "10.0.1.1:40000").by_backend(),
+            _ => tcp(&client, self.pick(&BACKENDS)),
         };
+        // Numbers that now and then fit what another packet said.
+        let near = [u32::MAX, 0, 0, 0, 1, 0x20_0000].map(|more| self.pick(&[more, 0]));
+        packet.sequence = packet.sequence.wrapping_add(self.pick(&near));
+        packet.acknowledgment = packet.acknowledgment.wrapping_add(self.pick(&near));
         packet.flags = self.pick(&[SYN, SYN | ACK, ACK, ACK, ACK, FIN | ACK, RST, RST | ACK, 0, 0xff]);
         packet.ttl = self.pick(&[64, 64, 64, 2, 1, 0]);
         packet.fragment = self.pick(&[0x4000, 0x4000, 0x4000, 0, 0x2000, 0x0001, 0x2001]);
@@ -62,6 +116,7 @@ impl Iterator for Strays {
         packet.tcp_options = std::vec![1; 4 * self.pick(&[0, 0, 3, 10])];
         packet.payload = (0..self.below(40)).map(|octet| octet as u8).collect();
         let mut frame = packet.build();
+        frame[23] = self.pick(&[6, 6, 6, 6, 6, 6, 17, 1]);
         for _ in 0..self.pick(&[0, 0, 0, 1, 3]) {
             let at = self.below(frame.len() as u64) as usize;
             frame[at] = self.below(256) as u8;

@@ -52,7 +52,7 @@ fn text(diff: &Diff) -> String {
 }
 
 fn of_service(text: &mut String, service: &ServiceDiff) {
-    let ServiceDiff { name, change, moved, slots, draining, flows, .. } = service;
+    let ServiceDiff { name, change, moved, slots, draining, drain, flows, .. } = service;
     let _ = writeln!(text, "{} service {name}", mark(*change));
     // Who adds a service knows its keys; where it listens is what it is known by.
     let told = service.keys.iter().filter(|diff| *change == Change::Changed || diff.key == "listen").cloned();
@@ -68,7 +68,7 @@ fn of_service(text: &mut String, service: &ServiceDiff) {
         );
     }
     if *draining > 0 {
-        let _ = writeln!(text, "    = {draining} of its {} stay with backends that go, and drain", live(*flows));
+        let _ = writeln!(text, "    = {draining} of its {} stay with backends that go, {drain}", live(*flows));
     }
 }
 
@@ -137,6 +137,7 @@ mod tests {
                 moved: 1023,
                 slots: 4093,
                 draining: 1,
+                drain: "until they end".to_owned(),
                 flows: 12,
             }],
             needs_restart: vec!["node.xdp: restart".to_owned()],
@@ -150,7 +151,7 @@ mod tests {
     ~ backend big at 10.0.1.11:80
         ~ weight: 1 -> 2
     = 25.0% of its clients get another backend for new connections (1023 of 4093 slots)
-    = 1 of its 12 live flows stay with backends that go, and drain
+    = 1 of its 12 live flows stay with backends that go, until they end
 ! node.xdp: restart
 ";
         assert_eq!(text(&diff), wanted);

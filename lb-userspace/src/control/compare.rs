@@ -12,10 +12,10 @@ use crate::{
     balance::{Share, maglev},
     datapath::Datapath,
     health::Standing,
-    model::{Backend, Keys, Model, Service},
+    model::{AllDown, Backend, Drain, Keys, LiveFlows, Model, Service},
     observe::documents::{BackendDiff, Change, Diff, KeyDiff, ServiceDiff},
     plan::endpoint,
-    time::Now,
+    time::{Now, spelt},
 };
 
 impl<D: Datapath> Controller<D> {
@@ -57,6 +57,7 @@ impl<D: Datapath> Controller<D> {
             moved: old.zip(new).map_or(0, |(_, new)| self.moved(name, new)),
             slots: new.or(old)?.slots,
             draining: gone.map(|backend| backend.flows).sum(),
+            drain: fate(new.or(old)?.drain),
             flows: flows.values().sum(),
             keys,
             backends,
@@ -109,8 +110,12 @@ impl<D: Datapath> Controller<D> {
 
     /// Who would stand in the slots of a service's table.
     fn table(&self, name: &str, service: &Service) -> Vec<Option<SocketAddrV4>> {
-        let takers: Vec<&Backend> =
-            service.backends.iter().filter(|backend| self.would_serve(name, backend.address)).collect();
+        let is_led_to = |backend: &&Backend| !matches!(self.way(backend.address), Some(Way::None(_)));
+        let would_serve = |backend: &&Backend| self.would_serve(name, backend.address);
+        let mut takers: Vec<&Backend> = service.backends.iter().filter(is_led_to).filter(would_serve).collect();
+        if takers.is_empty() && service.all_down == AllDown::Any {
+            takers = service.backends.iter().filter(is_led_to).collect();
+        }
         let share = |(backend, id): (&&Backend, BackendId)| Share {
             endpoint: backend.address.into(),
             weight: backend.weight,
@@ -121,11 +126,18 @@ impl<D: Datapath> Controller<D> {
         maglev(&shares, service.slots).iter().map(taker).collect()
     }
 
-    /// Whether a backend would take new flows, as far as it is known.
+    /// Whether a backend would be up, as far as it is known.
     fn would_serve(&self, service: &str, address: SocketAddrV4) -> bool {
         let health = self.roster.team(service).and_then(|team| team.member(&address));
         health.is_none_or(|health| health.standing != Standing::Down)
-            && !matches!(self.way(address), Some(Way::None(_)))
+    }
+}
+
+/// What becomes of the live flows of backends that go.
+fn fate(drain: Drain) -> String {
+    match drain.then {
+        LiveFlows::Keep => "until they end".to_owned(),
+        LiveFlows::Reset => format!("for {} at most, then they are reset", spelt(drain.time)),
     }
 }
 

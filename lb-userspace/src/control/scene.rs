@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
@@ -19,6 +19,8 @@ pub(super) enum Subject {
     Interface(String),
     /// Something of this host that stands in the way, in its own words.
     Ground(String),
+    /// A VIP that is on this host because of us.
+    Vip(Ipv4Addr),
     /// A change that the packet path did not take.
     Change,
     /// All backends fell silent at once.
@@ -71,8 +73,7 @@ impl<D: Datapath> Controller<D> {
     fn whole(&self) -> Words {
         let attached = self.datapath.attached();
         let mut words: Words = attached.iter().map(|nic| (Subject::Interface(nic.name.clone()), nic.mode)).collect();
-        let gone = self.surroundings.iter().flat_map(|found| found.gone(attached));
-        words.extend(gone.map(|nic| (Subject::Interface(nic.to_owned()), "gone")));
+        words.extend(self.gone().into_iter().map(|nic| (Subject::Interface(nic.to_owned()), "gone")));
         let weight = |fatal| if fatal { "fault" } else { "warning" };
         words.extend(self.ground.iter().map(|fault| (Subject::Ground(fault.to_string()), weight(fault.fatal))));
         words.extend(self.unseen.iter().map(|what| (Subject::Ground(what.clone()), "fault")));
@@ -87,6 +88,7 @@ impl<D: Datapath> Controller<D> {
     /// Services and backends.
     fn members(&self) -> Words {
         let mut words = Words::new();
+        words.extend(self.have.announced.iter().map(|vip| (Subject::Vip(*vip), "announced")));
         let mut of_file = BTreeSet::new();
         for (name, service) in self.model.iter().flat_map(|model| &model.services) {
             let name: Arc<str> = name.as_str().into();
@@ -116,9 +118,14 @@ impl<D: Datapath> Controller<D> {
         if !ground.is_empty() {
             return Some(ground.join("; "));
         }
+        let gone = self.gone();
+        if !gone.is_empty() && gone.len() == self.datapath.attached().len() {
+            return Some(format!("no NIC is left to balance on: {} gone", gone.join(", ")));
+        }
         Some(match (&self.trouble, &self.surroundings) {
             (Some(trouble), _) => trouble.text.clone(),
             (None, None) => "the routes and addresses of this host are not read yet".to_owned(),
+            (None, Some(_)) if self.published => "the VIPs are not on this host yet".to_owned(),
             (None, Some(_)) => "the first tables are not published yet: backends are being probed".to_owned(),
         })
     }
@@ -142,6 +149,7 @@ impl<D: Datapath> Controller<D> {
         match subject {
             Subject::Interface(name) => note("interface", name.clone()),
             Subject::Ground(what) => note("ground", what.clone()),
+            Subject::Vip(address) => note("vip", address.to_string()),
             Subject::Change => {
                 let trouble = self.trouble.as_ref().map(|trouble| trouble.text.clone());
                 note("change", trouble.unwrap_or_else(|| "the change that had failed is in force".to_owned()))

@@ -78,8 +78,9 @@ impl Door {
 
 fn refused(address: SocketAddr, error: &io::Error) -> String {
     let why = match error.kind() {
+        // No word of it may contain `ready`: people and scripts wait for that in the log.
         io::ErrorKind::AddrInUse => {
-            format!("somebody listens there already (`ss -ltnp sport = :{}` shows who)", address.port())
+            format!("somebody else listens there (`ss -ltnp sport = :{}` shows who)", address.port())
         }
         io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
         io::ErrorKind::PermissionDenied => "not permitted, ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),

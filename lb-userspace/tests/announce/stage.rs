@@ -166,6 +166,8 @@ pub(crate) fn start(datapath: MemoryDatapath, file: &Arc<Mutex<Model>>, now: Now
         xdp_by_flag: false,
         socket_by_flag: true,
         socket: None,
+        http_by_flag: true,
+        http: None,
     };
     let load = Box::new(move || Ok(file.lock().unwrap().clone()));
     Controller::new(datapath, settings, model, load, now).ok().unwrap()

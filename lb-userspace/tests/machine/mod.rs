@@ -46,6 +46,11 @@ pub(crate) struct Machine {
 impl Machine {
     /// Loads the object for a table of `max_flows`.
     pub(crate) fn new(max_flows: u32) -> Self {
+        Self::with_patience(max_flows, World::PATIENCE)
+    }
+
+    /// The same, where a repeated SYN goes to another backend after so many jiffies.
+    pub(crate) fn with_patience(max_flows: u32, patience: u32) -> Self {
         // Kernels before 5.11 charge maps to this limit.
         let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
         // SAFETY: reads one structure.
@@ -60,7 +65,7 @@ impl Machine {
             .map_max_entries("HALVES", half_sets * limits::HALF_WAYS as u32)
             .map_max_entries("HALF_TAGS", half_sets)
             .override_global("HALF_OPEN_SETS", &half_sets, true)
-            .override_global("PATIENCE", &World::PATIENCE, true)
+            .override_global("PATIENCE", &patience, true)
             .load(OBJECT)
             .expect("the kernel makes the maps; this test needs root (sudo -E)");
         let program: &mut Xdp = object.program_mut("tidegate").unwrap().try_into().unwrap();
@@ -199,7 +204,8 @@ impl Floor for Machine {
         self.array("FILTER").set(0, Plain(filter), 0).unwrap();
         let mut backends = self.array::<Backend>("BACKENDS");
         for id in 0..64 {
-            let none = Backend { timeouts: World::TIMEOUTS, ..bytemuck::Zeroable::zeroed() };
+            let timeouts = world.timeouts.unwrap_or(World::TIMEOUTS);
+            let none = Backend { timeouts, ..bytemuck::Zeroable::zeroed() };
             let backend = world.backends.get(&id).copied().unwrap_or(none);
             backends.set(u32::from(id), backend, 0).unwrap();
         }

@@ -92,7 +92,7 @@ fn a_default_port_that_is_taken_is_a_warning_and_is_had_when_it_is_free() {
     let topology = Topology::two_arms(1).unwrap();
     let other = occupy(&topology.gateway.host);
     let stage = Stage::on(topology, &web(&[0]).file());
-    let wanted = "cannot serve HTTP at 127.0.0.1:9191: somebody listens there already";
+    let wanted = "cannot serve HTTP at 127.0.0.1:9191: somebody else listens there";
     stage.tidegate.says(wanted, 0, SOON).unwrap();
     stage.until_status("it is a warning", |status| status["warnings"].to_string().contains(wanted));
     stage.ask_some(WEB, 20).expect_no_failure();
@@ -108,10 +108,7 @@ fn a_port_that_somebody_named_and_that_is_taken_is_refused_before_anything_is_at
     let start = launch(&topology.gateway, &web(&[0]).file()).argument("--http").argument(DEFAULT);
     let refused = start.refused().unwrap();
     assert_eq!(refused.code(), Some(1), "{refused:?}");
-    assert!(
-        refused.stderr.contains("somebody listens there already (`ss -ltnp sport = :9191` shows who)"),
-        "{refused:?}"
-    );
+    assert!(refused.stderr.contains("somebody else listens there (`ss -ltnp sport = :9191` shows who)"), "{refused:?}");
     expect_untouched(&topology);
 }
 

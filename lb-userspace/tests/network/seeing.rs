@@ -35,7 +35,7 @@ fn diff_tells_what_a_file_would_change_and_changes_nothing() {
         "        ~ weight: 1 -> 2\n",
         "    + backend backend-3 at 10.0.1.13:8080\n",
         &format!("    - backend backend-2 at 10.0.1.12:8080, {stays} live flows\n"),
-        &format!("    = {stays} of its 20 live flows stay with backends that go, and drain\n"),
+        &format!("    = {stays} of its 20 live flows stay with backends that go, until they end\n"),
         "`tidegate detach` and start again",
     ] {
         assert!(said.stdout.contains(line), "{line} is not in\n{}", said.stdout);

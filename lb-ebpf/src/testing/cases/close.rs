@@ -4,7 +4,7 @@ use std::{vec, vec::Vec};
 
 use lb_common::state::{FIN, RESET, SPOKE};
 
-use super::{BACK, BACKEND, CLIENT, NEW, ON, VIP, back, one, to_vip};
+use super::{BACK, BACKEND, CLIENT, NEW, ON, PROVED, VIP, back, one, to_vip};
 use crate::testing::{Act, Case, World};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -17,6 +17,7 @@ pub(super) fn cases() -> Vec<Case> {
         resets_outside(),
         ends_outside(),
         the_window_moves(),
+        the_window_from_the_handshake_on(),
         reset_that_was_none(),
         reset_that_was_none_to_the_client(),
         forged_on_a_live_flow(),
@@ -121,6 +122,18 @@ fn the_window_moves() -> Case {
         BACKEND,
         NEW,
     )
+}
+
+fn the_window_from_the_handshake_on() -> Case {
+    let begins = to_vip().syn().numbers(0x5000_0000, 0);
+    let case = Case::new("where a client can be is known as soon as it has proved itself", one)
+        .sends(&begins, BACKEND, NEW)
+        .returns(&back().syn_ack().numbers(1999, 0x5000_0001), VIP, BACK)
+        .sends(&to_vip().numbers(0x5000_0001, 2000), BACKEND, PROVED)
+        .sends(&to_vip().rst().numbers(1000, 2000), BACKEND, ON);
+    shows(case, [SPOKE; 2], [3, 1])
+        .sends(&to_vip().rst().numbers(0x5000_0001, 2000), BACKEND, ON)
+        .sends(&begins, BACKEND, NEW)
 }
 
 fn reset_that_was_none() -> Case {

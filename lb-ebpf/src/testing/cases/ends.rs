@@ -53,6 +53,8 @@ fn handshakes_end_too() -> Case {
         .shakes(CLIENT, VIP, BACKEND)
         .sends(&tcp(second, VIP).syn(), BACKEND, NEW)
         .then(Act::Change(resets()))
+        // No RST is answered by a RST.
+        .sends(&to_vip().rst().numbers(0, 0), BACKEND, ON)
         .refused(&to_vip(), NIC_A, Reason::BackendReset)
         .then(Act::Halves(1))
         .sends(&tcp(second, VIP).syn(), OTHER, &[(Reason::ToBackend, 1), (Reason::Redispatched, 1)])

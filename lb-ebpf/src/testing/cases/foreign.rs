@@ -5,7 +5,10 @@ use std::{format, vec, vec::Vec};
 use lb_common::{Reason, state};
 
 use super::{BACK, BACKEND, CLIENT, NEW, PROVED, VIP, back, one, to_vip};
-use crate::testing::{Act, Case, NIC_A, NIC_B, TcpPacket, endpoint, mac_of, tcp};
+use crate::{
+    header::SYN,
+    testing::{Act, Case, NIC_A, NIC_B, TcpPacket, endpoint, mac_of, tcp},
+};
 
 const FOREIGN: &[(Reason, u64)] = &[(Reason::Foreign, 1)];
 const DIRECT: &[(Reason, u64)] = &[(Reason::Direct, 1)];
@@ -118,6 +121,9 @@ fn direct() -> Case {
         .passes(past().syn().build(), NIC_A, DIRECT_NEW)
         .passes(back().syn_ack().ttl(1).build(), NIC_B, DIRECT)
         .passes(back().syn_ack().build(), NIC_B, DIRECT)
+        // The right number proves nothing where a RST or a SYN has it.
+        .passes(past().flags(SYN).build(), NIC_A, DIRECT)
+        .passes(past().rst().build(), NIC_A, DIRECT)
         .then(Act::Flows(0))
         .passes(data.build(), NIC_A, DIRECT_PROVED)
         .then(Act::Halves(0))
@@ -125,7 +131,7 @@ fn direct() -> Case {
         .passes(back().ttl(1).build(), NIC_B, DIRECT)
         // A stump passes as well, but does not end the flow.
         .passes(data.build()[..40].to_vec(), NIC_A, DIRECT)
-        .then(Act::Shows([state::SPOKE | state::DATA; 2], [2, 2], [85, 85]))
+        .then(Act::Shows([state::SPOKE | state::DATA; 2], [4, 2], [165, 85]))
         .passes(past().rst().build(), NIC_A, DIRECT)
         .then(Act::Flows(1))
 }

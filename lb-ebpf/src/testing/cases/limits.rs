@@ -2,7 +2,7 @@
 
 use std::{format, vec, vec::Vec};
 
-use lb_common::{Address4, Limits, Origin, Reason, Service};
+use lb_common::{Address4, Backend, Limits, Origin, Reason, Service};
 
 use super::{BACK, BACKEND, CLIENT, NEW, ON, OTHER, PROVED, VIP, back, beside, one, refusal, to_vip};
 use crate::testing::{Act, Case, NIC_A, NIC_B, World, endpoint, tcp};
@@ -18,6 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
         per_source_after_each_end(),
         per_source_after_a_refusal(),
         per_source_of_a_service(),
+        per_source_of_what_the_operator_ends(),
         a_stray_evades_nothing(),
     ]
 }
@@ -185,6 +186,18 @@ fn per_source_of_a_service() -> Case {
     let answer = tcp(OTHER, CLIENT).by_backend();
     let case = counts(case, 1).returns(&answer.clone().syn_ack(), VIP, BACK).sends(&to_vip(), OTHER, PROVED);
     counts(counts(case, 1).returns(&answer.rst(), VIP, BACK), 0)
+}
+
+fn per_source_of_what_the_operator_ends() -> Case {
+    let world = limited(Service::PER_SOURCE, 0, 2);
+    let mut resets = world.clone();
+    resets.backends.get_mut(&1).expect("the backend").flags |= Backend::RESETS;
+    let case = case("connections that the operator ends count no longer", world)
+        .connects(PORTS[0], VIP, BACKEND)
+        .shakes(PORTS[1], VIP, BACKEND)
+        .then(Act::Change(resets));
+    let case = counts(case, 2).refused(&tcp(PORTS[0], VIP), NIC_A, Reason::BackendReset);
+    counts(counts(case, 1).refused(&tcp(PORTS[1], VIP), NIC_A, Reason::BackendReset), 0)
 }
 
 fn a_stray_evades_nothing() -> Case {

@@ -21,6 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
         refused(),
         refused_by_all(),
         refused_by_the_only_one(),
+        refused_while_busy_elsewhere(),
         refused_after_an_answer(),
         refused_without_retry(),
     ]
@@ -48,7 +49,6 @@ fn silent() -> Case {
         .sends(&to_vip().syn(), BACKEND, ON)
         .then(Act::Idle(300))
         .sends(&to_vip().syn(), OTHER, MOVED)
-        // The new one has its time too.
         .sends(&to_vip().syn(), OTHER, ON)
         .returns(&other().syn_ack(), VIP, BACK)
         .sends(&to_vip(), OTHER, PROVED)
@@ -65,9 +65,16 @@ fn silent_again() -> Case {
     let mut case = in_world("a handshake moves as often as backends are silent", both);
     case = case.arrives(syn.build(), NIC_A, super::TO_B, None, NEW);
     for _ in 0..5 {
-        case = case.then(Act::Idle(LONG)).arrives(syn.build(), NIC_A, super::TO_B, None, MOVED);
+        case = case
+            .then(Act::Idle(LONG))
+            .arrives(syn.build(), NIC_A, super::TO_B, None, MOVED)
+            // The new one has its time too.
+            .arrives(syn.build(), NIC_A, super::TO_B, None, ON);
     }
-    case.then(Act::Halves(1))
+    // But all of them together have no more than a handshake has.
+    case.then(Act::Idle(World::TIMEOUTS.syn - 3 * LONG))
+        .arrives(syn.build(), NIC_A, super::TO_B, None, NEW)
+        .then(Act::Halves(1))
 }
 
 fn silent_but_alone() -> Case {
@@ -98,11 +105,13 @@ fn late_answers() -> Case {
         .refused(&late, NIC_B, Reason::LateAnswer)
         .returns(&other().syn_ack(), VIP, BACK)
         .refused(&late, NIC_B, Reason::LateAnswer)
-        .drops(late.ttl(1).build(), NIC_B, Reason::OrphanReply)
+        .drops(late.clone().ttl(1).build(), NIC_B, Reason::OrphanReply)
         .drops(back().build(), NIC_B, Reason::OrphanReply)
         .drops(back().rst().build(), NIC_B, Reason::OrphanReply)
         .sends(&to_vip(), OTHER, PROVED)
         .then(Act::Flows(1))
+        // Also when the connection with the other one stands.
+        .refused(&late, NIC_B, Reason::LateAnswer)
 }
 
 fn late_answer_of_no_move() -> Case {
@@ -184,15 +193,18 @@ fn refused_by_all() -> Case {
     let turns =
         if slot().is_multiple_of(2) { [BACKEND, OTHER, BACKEND, OTHER] } else { [OTHER, BACKEND, OTHER, BACKEND] };
     let mut case = in_world("a handshake that everybody refuses is refused after three moves", both);
-    for (number, backend) in turns.into_iter().enumerate() {
-        case = case.sends(&to_vip().syn(), backend, if number == 0 { NEW } else { MOVED });
-        case = if number < 3 {
-            case.drops(refusal_of(backend).build(), NIC_B, Reason::Refused)
-        } else {
-            case.returns(&refusal_of(backend), VIP, BACK)
-        };
+    // The second time nothing is left of the first.
+    for _ in 0..2 {
+        for (number, backend) in turns.into_iter().enumerate() {
+            case = case.sends(&to_vip().syn(), backend, if number == 0 { NEW } else { MOVED });
+            case = if number < 3 {
+                case.drops(refusal_of(backend).build(), NIC_B, Reason::Refused)
+            } else {
+                case.returns(&refusal_of(backend), VIP, BACK).then(Act::Halves(0))
+            };
+        }
     }
-    case.then(Act::Halves(0))
+    case
 }
 
 fn refused_by_the_only_one() -> Case {
@@ -203,6 +215,18 @@ fn refused_by_the_only_one() -> Case {
     .sends(&to_vip().syn(), BACKEND, NEW)
     .returns(&refusal_of(BACKEND), VIP, BACK)
     .then(Act::Halves(0))
+}
+
+fn refused_while_busy_elsewhere() -> Case {
+    let mut world = shared();
+    world.flag(1, Service::RETRIES);
+    in_world("a refusal is kept from a client once: where its next SYN could not move, it hears", world)
+        .connects(CLIENT, SECOND_VIP, OTHER)
+        .sends(&to_vip().syn(), BACKEND, NEW)
+        .drops(refusal_of(BACKEND).build(), NIC_B, Reason::Refused)
+        .sends(&to_vip().syn(), BACKEND, ON)
+        .returns(&refusal_of(BACKEND), VIP, BACK)
+        .then(Act::Halves(0))
 }
 
 fn refused_after_an_answer() -> Case {

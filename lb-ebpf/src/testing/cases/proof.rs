@@ -19,6 +19,8 @@ pub(super) fn cases() -> Vec<Case> {
         cookies(),
         fast_open(),
         early_data_survives_a_repeated_answer(),
+        early_data_beyond_sixteen_bits(),
+        data_from_before_the_answer(),
         proof_that_says_more(),
         client_breaks_off(),
         backend_breaks_off(),
@@ -124,6 +126,26 @@ fn early_data_survives_a_repeated_answer() -> Case {
         .sends(&acknowledges(2050), BACKEND, PROVED)
 }
 
+fn early_data_beyond_sixteen_bits() -> Case {
+    let data = |sequence: u32| back().numbers(sequence, 1000).payload(&[7; 50]);
+    Case::new("of early data beyond 64 KiB nothing is believed, and what was before it is", one)
+        .shakes(CLIENT, VIP, BACKEND)
+        .returns(&data(2000), VIP, BACK)
+        .returns(&data(1999 + 0x1_0000), VIP, BACK)
+        .sends(&acknowledges(2049 + 0x1_0000), BACKEND, ON)
+        .returns(&data(1990), VIP, BACK)
+        .sends(&acknowledges(2050), BACKEND, PROVED)
+}
+
+fn data_from_before_the_answer() -> Case {
+    Case::new("what a backend sends from before its SYN-ACK proves nothing", one)
+        .shakes(CLIENT, VIP, BACKEND)
+        .returns(&back().numbers(900, 1000).payload(&[7; 50]), VIP, BACK)
+        .sends(&acknowledges(3000), BACKEND, ON)
+        .sends(&acknowledges(950), BACKEND, ON)
+        .sends(&acknowledges(2000), BACKEND, PROVED)
+}
+
 fn proof_that_says_more() -> Case {
     let mut case = Case::new("what proves a flow may carry data or end its side at once", one);
     for (client, packet, shows) in [
@@ -148,6 +170,8 @@ fn client_breaks_off() -> Case {
     Case::new("a client's RST ends its handshake if it comes from where the client is", one)
         .sends(&to_vip().syn(), BACKEND, NEW)
         .sends(&to_vip().rst(), BACKEND, ON)
+        .sends(&to_vip().rst().numbers(0, 0), BACKEND, ON)
+        .then(Act::Halves(1))
         .returns(&answer(1999), VIP, BACK)
         .sends(&to_vip().rst().numbers(1001, 2000), BACKEND, ON)
         .sends(&to_vip().rst().numbers(999, 2000), BACKEND, ON)

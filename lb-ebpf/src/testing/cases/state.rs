@@ -7,7 +7,7 @@ use lb_common::{Port, Reason, flow_hash, protocol};
 use super::{BACK, BACKEND, CLIENT, NEW, ON, OTHER, PROVED, VIP, back, one, to_vip, two};
 use crate::{
     header::{FIN, RST, SYN},
-    testing::{Act, Case, NIC_A, NIC_B, World, endpoint, tcp},
+    testing::{Act, Case, NIC_A, NIC_B, TcpPacket, World, endpoint, tcp},
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -28,6 +28,9 @@ pub(super) fn cases() -> Vec<Case> {
         same_id_another_port(),
         crowd(),
         crowd_near(),
+        crowd_with_one_that_ended(),
+        crowd_with_one_that_ends(),
+        crowd_with_one_half_closed(),
     ]
 }
 
@@ -261,4 +264,37 @@ fn crowd() -> Case {
     // Eight stood near, then the far sets took turns: the ninth was idle longest of the set that is asked.
     case = crowd.stays(crowd.left(case, 8), 10).then(Act::Idle(World::TIMEOUTS.established + 1000));
     crowd.connects(case, 25).then(Act::Flows(24))
+}
+
+/// The connection of one place in the crowd ends, by these packets of its client's and its backend's.
+fn one_ends(name: &'static str, ends: &[fn(TcpPacket) -> TcpPacket], idle: u32) -> (Crowd, Case) {
+    let crowd = Crowd::of(CLIENT);
+    let mut case = crowd.case(name);
+    for number in 0..24 {
+        case = crowd.connects(case, number).then(Act::Idle(10));
+    }
+    let (vip, backend) = (&crowd.vips[12], &crowd.backends[12]);
+    case = case.sends(&tcp(&crowd.client, vip).fin(), backend, ON);
+    for end in ends {
+        case = case.returns(&end(tcp(backend, &crowd.client).by_backend()), vip, BACK);
+    }
+    (crowd, case.then(Act::Idle(idle)))
+}
+
+fn crowd_with_one_that_ended() -> Case {
+    let name = "a flow that both sides finished makes room first, and nobody counts it as evicted";
+    let (crowd, case) = one_ends(name, &[TcpPacket::fin], World::TIMEOUTS.fin + 1000);
+    crowd.stays(crowd.left(crowd.connects(case, 24), 12), 8)
+}
+
+fn crowd_with_one_that_ends() -> Case {
+    let name = "a flow that both sides finished a moment ago does not";
+    let (crowd, case) = one_ends(name, &[TcpPacket::fin], World::TIMEOUTS.fin - 1000);
+    crowd.stays(crowd.left(crowd.evicts(case, 24), 8), 12)
+}
+
+fn crowd_with_one_half_closed() -> Case {
+    let name = "a flow of which one side has finished makes room no sooner than any other";
+    let (crowd, case) = one_ends(name, &[], World::TIMEOUTS.fin + 1000);
+    crowd.stays(crowd.left(crowd.evicts(case, 24), 8), 12)
 }

@@ -55,6 +55,8 @@ pub struct ServiceDiff {
     pub slots: u32,
     /// Live flows that stay with backends that go.
     pub draining: u64,
+    /// How long these stay.
+    pub drain: String,
     /// All its live flows.
     pub flows: u64,
 }

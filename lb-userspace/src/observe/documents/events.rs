@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Happening {
     /// When, RFC 3339 in UTC.
     pub time: String,
-    /// What changed: `start`, `ready`, `service`, `backend`, `reload`, `change`, `hold`, `interface`, `ground`,
+    /// What changed: `start`, `ready`, `service`, `backend`, `reload`, `change`, `hold`, `interface`, `vip`, `ground`,
     /// `http`; or `missed`, in the place of those that a follower was too slow for.
     pub kind: String,
     /// The service that it is about.

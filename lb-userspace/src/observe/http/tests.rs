@@ -182,7 +182,7 @@ async fn an_address_that_is_taken_is_named_and_taken_when_it_is_free() {
     let address = other.local_addr().unwrap();
     let door = Door::open(address).await;
     let fault = door.fault().unwrap();
-    assert!(fault.starts_with(&format!("cannot serve HTTP at {address}: somebody listens there already")), "{fault}");
+    assert!(fault.starts_with(&format!("cannot serve HTTP at {address}: somebody else listens there")), "{fault}");
     let (send, mut events) = mpsc::channel(1);
     tokio::spawn(door.serve(send));
     assert!(matches!(events.recv().await, Some(Event::Http(Err(_)))));
