@@ -11,6 +11,7 @@ mod documents;
 mod drain;
 mod failure;
 mod file;
+mod flows;
 mod frames;
 mod ground;
 mod http;
