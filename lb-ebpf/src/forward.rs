@@ -7,7 +7,7 @@ use super::{
     decision::{Decision, ends, is_sent, reason_of, target_of},
     frame::Frame,
     half::Segment,
-    note::note,
+    note::{believed, note},
     open::open,
     parse::{ALONE, FROM_BACKEND, KNOWN, OTHER, Packet, TO_BACKEND, TO_VIP, glance, other, parse},
     past::{pass, past_us},
@@ -188,8 +188,9 @@ fn request<F: Frame, T: Tables>(frame: &mut F, packet: &Packet, place: &Place, t
     packet.sound()?;
     let who = &place.who;
     let nic = tables.nic(who.nic.get()).ok_or(Reason::Inconsistent)?;
-    if nic.ifindex != frame.ingress() || who.client_mac.get() != packet.from {
-        // The client moved behind another router or NIC: replies follow it there.
+    let is_elsewhere = nic.ifindex != frame.ingress() || who.client_mac.get() != packet.from;
+    if is_elsewhere && believed(place, packet.position) {
+        // The client moved behind another router or NIC: replies follow it there, but not after a forged packet.
         who.nic.set(arrival(frame.ingress(), tables).ok_or(Reason::Inconsistent)?);
         who.client_mac.set(packet.from);
     }

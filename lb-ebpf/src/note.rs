@@ -67,8 +67,10 @@ fn turn<T: Tables>(place: &Place, mark: Mark, side: Side, tables: &T) {
     };
     let own = own_cell.get();
     let mut new = own;
+    // Backends are.
+    let is_believed = matches!(side, Side::Backend) || believed(place, mark.position());
     if mark.has(RST) {
-        if believed(place, mark, side) {
+        if is_believed {
             new |= state::RESET;
         }
     } else if !mark.has(SYN) {
@@ -76,7 +78,7 @@ fn turn<T: Tables>(place: &Place, mark: Mark, side: Side, tables: &T) {
         if mark.payload() {
             new |= state::DATA;
         }
-        if mark.has(FIN) && believed(place, mark, side) {
+        if mark.has(FIN) && is_believed {
             new |= state::FIN;
         }
         if other.get() & state::RESET != 0 {
@@ -95,12 +97,11 @@ fn turn<T: Tables>(place: &Place, mark: Mark, side: Side, tables: &T) {
     }
 }
 
-/// Whether a RST or FIN may be of who seems to send it. Backends are.
+/// Whether a packet at this place of the client's sequence may be of who seems to send it.
 #[inline(always)]
-fn believed(place: &Place, mark: Mark, side: Side) -> bool {
-    let known = acknowledged(place.bytes[1].get());
-    let ahead = mark.position().wrapping_sub(known);
-    matches!(side, Side::Backend) || ahead.wrapping_add(BEHIND) <= BEYOND.wrapping_add(BEHIND)
+pub fn believed(place: &Place, position: u16) -> bool {
+    let ahead = position.wrapping_sub(acknowledged(place.bytes[1].get()));
+    ahead.wrapping_add(BEHIND) <= BEYOND.wrapping_add(BEHIND)
 }
 
 /// A flow that ends is one connection less of its client; one that goes on after all is one more.

@@ -96,21 +96,26 @@ fn end_of<T: Tables>(packet: &Packet, found: &Found<'_>, tables: &T) -> Decision
 #[inline(always)]
 fn go_on<T: Tables>(packet: &Packet, segment: &Segment, shaking: &Shaking<'_>, tables: &T) -> Decision {
     let who = &shaking.place.who;
-    who.nic.set(segment.nic);
-    who.client_mac.set(packet.from);
-    if packet.opens() {
-        move_on(packet, shaking, tables);
-    } else if packet.flags & RST != 0 {
-        if shaking.has(stage::ANSWERED) && segment.sequence == shaking.place.expected.get() {
-            shaking.forget(tables);
-        }
-    } else if shaking.proves(segment.acknowledgment)
-        && tables.promote(number_of(packet.source), shaking.number, packet.mark().0, 0) != 0
-    {
-        return goes_to(who.backend_id.get());
+    let id = who.backend_id.get();
+    let is_proof = packet.flags & (SYN | RST) == 0 && shaking.proves(segment.acknowledgment);
+    if is_proof || packet.opens() || shaking.is(kind::MIDLIFE) {
+        // Answers leave the way it came; a packet that proves nothing leads them nowhere else.
+        who.nic.set(segment.nic);
+        who.client_mac.set(packet.from);
+    }
+    if is_proof && tables.promote(number_of(packet.source), shaking.number, packet.mark().0, 0) != 0 {
+        return goes_to(id);
     }
     shaking.tally(packet, Side::Client);
-    goes_to(who.backend_id.get())
+    if packet.opens() {
+        move_on(packet, shaking, tables);
+        return goes_to(who.backend_id.get());
+    }
+    let breaks_off = packet.flags & RST != 0 && segment.sequence == shaking.place.expected.get();
+    if breaks_off && shaking.has(stage::ANSWERED) {
+        shaking.forget(tables);
+    }
+    goes_to(id)
 }
 
 /// A repeated SYN: goes to another backend where the first was silent for long, has refused, or takes no new flows any more.

@@ -35,10 +35,19 @@ pub fn orphan<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, tables
         tables.begin(number_of(packet.target), number_of(packet.source), way_of(packet.from, segment.nic), birth);
         return ends(Reason::Direct);
     }
-    let is_late = packet.answers()
-        && packet.sound().is_ok()
-        && spot.shaking(tables, packet.target, Peer::Anybody).is_some_and(|shaking| shaking.has(stage::MOVED));
-    ends(if is_late { Reason::LateAnswer } else { Reason::OrphanReply })
+    if packet.answers() && packet.sound().is_ok() && is_elsewhere(packet, spot, tables) {
+        return ends(Reason::LateAnswer);
+    }
+    ends(Reason::OrphanReply)
+}
+
+/// Whether the client that a backend answers was moved to another one, and perhaps has its connection there by now.
+#[inline(always)]
+fn is_elsewhere<T: Tables>(packet: &Packet, spot: &Spot, tables: &T) -> bool {
+    if spot.shaking(tables, packet.target, Peer::Anybody).is_some_and(|shaking| shaking.has(stage::MOVED)) {
+        return true;
+    }
+    spot.seek(tables, packet.target, Peer::Anybody).is_some_and(|found| !is_direct(found.place))
 }
 
 /// A packet to a backend's port that no service sent there.

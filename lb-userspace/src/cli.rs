@@ -1,10 +1,14 @@
 //! The command line: every flag with its help and its default.
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::model::{Http, XdpMode};
+use crate::{
+    control::MOST_FLOWS,
+    model::{Http, XdpMode},
+    observe::ends::{Called, Caller},
+};
 
 /// A Layer-4 load balancer for Linux gateways, in XDP.
 #[derive(Clone, Debug, Parser)]
@@ -90,6 +94,36 @@ pub enum Command {
     Backends {
         /// Only those of this service
         service: Option<String>,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show connections, one by one: handshakes under way and live flows
+    Flows {
+        /// Only those of this service
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+        /// Only those of this client
+        #[arg(long, value_name = "ADDRESS")]
+        client: Option<Ipv4Addr>,
+        /// No more than so many, the first by client, its port, and VIP
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value_parser!(u32).range(1..=MOST_FLOWS as i64))]
+        limit: u32,
+        /// Those that have just ended, and those opened directly to a backend, too
+        #[arg(long)]
+        all: bool,
+        /// One JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show which backend a client has or would get, and why
+    Explain {
+        /// The client; with a port, one of its connections
+        #[arg(value_name = "CLIENT[:PORT]")]
+        client: Caller,
+        /// What it calls
+        #[arg(value_name = "VIP:PORT[/udp]")]
+        vip: Called,
         /// One JSON document
         #[arg(long)]
         json: bool,

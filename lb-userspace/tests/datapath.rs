@@ -101,7 +101,7 @@ fn a_restart_puts_a_new_program_into_the_same_link() {
 /// The NICs that the packet path knows, each with its device at the same index.
 fn nics(space: &Space) -> Vec<u32> {
     let map = |name: &str| {
-        let data = MapData::from_pin(space.pin_dir().join("v1").join(name)).unwrap();
+        let data = MapData::from_pin(space.pin_dir().join("v2").join(name)).unwrap();
         Map::from_map_data(data).unwrap()
     };
     let nics: Array<_, Nic> = map("NICS").try_into().unwrap();
@@ -132,7 +132,7 @@ fn nics_come_and_go_between_starts() {
     let datapath = KernelDatapath::open(&space.options(&["eth0", "eth1"])).unwrap();
     assert_ne!(program("eth1"), 0);
     assert_eq!(datapath.attached()[1].ifindex, link("eth1").ifindex);
-    assert_eq!(fs::read_dir(space.pin_dir().join("v1/links")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(space.pin_dir().join("v2/links")).unwrap().count(), 2);
     let mut both = [link("eth0").ifindex, link("eth1").ifindex];
     both.sort_by_key(|ifindex| ifindex % 64);
     assert_eq!(nics(&space), both);

@@ -31,7 +31,7 @@ fn pins_on_a_file_system_that_is_there_leave_it_there() {
     fs::create_dir(shared.join("others")).unwrap();
     let options = Options { pin_dir: shared.join("a/tidegate"), ..space.options(&["eth0"]) };
     drop(KernelDatapath::open(&options).unwrap());
-    assert!(options.pin_dir.join("v1/links").is_dir());
+    assert!(options.pin_dir.join("v2/links").is_dir());
     assert!(detach(&options.pin_dir).unwrap());
     assert!(!options.pin_dir.exists() && shared.join("others").is_dir());
     assert!(mounts().contains(shared.to_str().unwrap()));
@@ -41,7 +41,7 @@ fn pins_on_a_file_system_that_is_there_leave_it_there() {
     let options = Options { pin_dir: shared.clone(), ..options };
     drop(KernelDatapath::open(&options).unwrap());
     assert!(detach(&options.pin_dir).unwrap());
-    assert!(shared.join("others").is_dir() && !shared.join("v1").exists());
+    assert!(shared.join("others").is_dir() && !shared.join("v2").exists());
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn the_usual_place_is_mounted_when_it_is_asked_for() {
     mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).unwrap();
     let options = Options { pin_dir: "/sys/fs/bpf/tidegate".into(), ..space.options(&["eth0"]) };
     drop(KernelDatapath::open(&options).unwrap());
-    assert!(mounts().contains("/sys/fs/bpf ") && options.pin_dir.join("v1").is_dir());
+    assert!(mounts().contains("/sys/fs/bpf ") && options.pin_dir.join("v2").is_dir());
     assert!(detach(&options.pin_dir).unwrap());
     assert!(!options.pin_dir.exists());
     assert!(mounts().contains("/sys/fs/bpf "), "it is everyone's");
@@ -71,12 +71,12 @@ fn the_usual_place_is_mounted_when_it_is_asked_for() {
 #[test]
 fn a_directory_with_files_is_neither_hidden_nor_emptied() {
     let space = Space::enter();
-    fs::create_dir_all(space.pin_dir().join("v1")).unwrap();
-    fs::write(space.pin_dir().join("v1/precious"), "").unwrap();
+    fs::create_dir_all(space.pin_dir().join("v2")).unwrap();
+    fs::write(space.pin_dir().join("v2/precious"), "").unwrap();
     let error = KernelDatapath::open(&space.options(&["lo"])).err().unwrap().to_string();
     assert!(error.ends_with("holds files, and a mount would hide them; choose an empty --pin-dir"), "{error}");
     assert!(!detach(&space.pin_dir()).unwrap());
-    assert!(space.pin_dir().join("v1/precious").is_file());
+    assert!(space.pin_dir().join("v2/precious").is_file());
 }
 
 #[test]

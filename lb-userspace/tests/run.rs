@@ -111,7 +111,7 @@ fn a_first_start_that_is_stopped_before_it_is_ready_leaves_nothing() {
 fn a_signal_during_the_start_waits_for_its_end() {
     let (space, directory) = space();
     let mut run = Run::start(&space, directory.path(), File::create("/dev/null").unwrap());
-    run.until("pins", || space.pin_dir().join("v1").exists());
+    run.until("pins", || space.pin_dir().join("v2").exists());
     run.signal(Signal::SIGHUP);
     run.says("ready: 1 service");
     assert_eq!(run.stop(), Some(0));

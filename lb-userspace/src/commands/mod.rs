@@ -9,6 +9,8 @@ pub mod check;
 pub mod detach;
 pub mod diff;
 pub mod events;
+pub mod explain;
+pub mod flows;
 pub mod reload;
 pub mod run;
 pub mod services;
@@ -52,6 +54,13 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Services { json } => show(&places, &Request::Services {}, json, services::text).map(Said::from),
         Command::Backends { service, json } => {
             show(&places, &Request::Backends { service }, json, backends::text).map(Said::from)
+        }
+        Command::Flows { service, client, limit, all, json } => {
+            let limit = limit as usize;
+            show(&places, &Request::Flows { service, client, all, limit }, json, flows::text).map(Said::from)
+        }
+        Command::Explain { client, vip, json } => {
+            show(&places, &Request::Explain { client, vip }, json, explain::text).map(Said::from)
         }
         Command::Events { follow, limit, json } => {
             events::events(&places, follow, limit, json, &mut io::stdout()).map(Said::from)

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_common::Service;
+
 use super::{
     announce::Scene,
     controller::Controller,
@@ -16,7 +18,7 @@ use super::{
 };
 use crate::{
     datapath::{Datapath, Step},
-    model::LiveFlows,
+    model::{LiveFlows, LogConnections},
     observe::documents::Reloaded,
     plan::{Printed, endpoint, plan},
     time::{Now, spelt},
@@ -67,7 +69,7 @@ impl<D: Datapath> Controller<D> {
         let trouble = self.trouble.as_ref().map(|trouble| trouble.again);
         let hold = self.hold.is_some().then(|| now.at + LOOK);
         let short = (!self.short.is_empty()).then(|| now.at + LOOK);
-        let rests = self.rests.forget_at(&self.have).map_or(self.rests.sweep_at(), |at| at.min(self.rests.sweep_at()));
+        let rests = self.rests.forget_at(&self.have).map_or(self.sweep_at(), |at| at.min(self.sweep_at()));
         let rests = self.rests.ends_at().map_or(rests, |at| at.min(rests));
         // Whatever cannot be done because of trouble is not due before it.
         let rests = Some(trouble.map_or(rests, |again| rests.max(again)));
@@ -175,17 +177,23 @@ impl<D: Datapath> Controller<D> {
         self.astray = astray;
     }
 
-    /// Sweeps the flow table, for backends that drain and for places of flows that are over, when that is due.
+    /// When the next sweep is due: each second, where connections are told of when they end, or counted by client.
+    fn sweep_at(&self) -> Instant {
+        let tells = self.model.as_ref().is_some_and(|model| model.log_connections != LogConnections::Off);
+        let counts = || self.have.services.values().any(|service| service.flags & Service::PER_SOURCE != 0);
+        self.rests.sweep_at(tells || counts())
+    }
+
+    /// Sweeps the flow tables, for backends that drain and for places of flows that are over, when that is due.
     fn sweep_when_due(&mut self, now: Now) {
         let blocked = self.trouble.as_ref().is_some_and(|trouble| trouble.again > now.at);
-        if blocked || self.rests.sweep_at() > now.at {
+        if blocked || self.sweep_at() > now.at {
             return;
         }
-        match self.datapath.flows() {
+        match self.sweep_now(now) {
             Ok(flows) => {
                 self.stale |= self.rests.swept(&flows, now);
                 self.announcer.swept(&flows.quiet);
-                self.sweep = Some((now.at, flows));
             }
             Err(error) => {
                 log::error!("cannot sweep the flow table: {error:#}");

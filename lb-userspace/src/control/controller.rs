@@ -19,6 +19,7 @@ use super::{
     announce::Announcer,
     apply::Trouble,
     drains::Drained,
+    endings::Ration,
     hold::Hold,
     journal::{Journal, Note},
     rests::Rests,
@@ -94,6 +95,8 @@ pub struct Controller<D> {
     pub(super) returns: Returns,
     pub(super) started: SystemTime,
     pub(super) sweep: Option<(Instant, FlowCounts)>,
+    /// How much may be written of connections that end.
+    pub(super) ration: Ration,
     pub(super) waiting: Vec<Waiting>,
     /// Until when some service waits for backends that nothing is known of.
     pub(super) awaited: Option<Instant>,
@@ -162,6 +165,7 @@ impl<D: Datapath> Controller<D> {
             returns: Returns::default(),
             started: now.wall,
             sweep: None,
+            ration: Ration::default(),
             waiting: Vec::new(),
             awaited: None,
             stale: true,
@@ -309,6 +313,7 @@ impl<D: Datapath> Controller<D> {
         }
         // Also back to the default, when the key is taken out of the file.
         log::set_max_level(model.log_level.unwrap_or(LevelFilter::Info));
+        self.datapath.tell_of(model.log_connections);
         let adopted = self.adopted.take();
         self.roster.follow(&model, adopted.as_ref(), now);
         let judged = model.services.iter().map(|(name, service)| (name.as_str().into(), &service.access));

@@ -21,7 +21,10 @@ use crate::{
     health::prober::{Key, Probed, Target},
     model::Model,
     net::GroundFault,
-    observe::documents::Reloaded,
+    observe::{
+        documents::Reloaded,
+        ends::{Called, Caller},
+    },
     time::Now,
 };
 
@@ -30,10 +33,13 @@ mod apply;
 mod compare;
 mod controller;
 pub mod drains;
+mod endings;
+mod explain;
 pub mod follow;
 pub mod herald;
 mod hold;
 pub mod journal;
+mod look;
 mod needs;
 mod report;
 mod rests;
@@ -50,6 +56,7 @@ pub use controller::{Controller, Load, Settings};
 pub use drains::Drained;
 pub use herald::Host;
 pub use journal::Following;
+pub use look::{FlowsAsked, MOST_FLOWS};
 pub use surroundings::{Network, Running, Surroundings};
 pub use tally::Measures;
 
@@ -93,6 +100,10 @@ pub enum Question {
     Services,
     /// The backends of one service or of all.
     Backends(Option<String>),
+    /// Connections, one by one.
+    Flows(FlowsAsked),
+    /// Which backend a client has or would get.
+    Explain(Caller, Called),
     /// What this model would change.
     Diff(Box<Model>),
 }

@@ -29,6 +29,7 @@ use crate::{
 const FRESH: Duration = Duration::from_millis(500);
 
 /// What backends carry, by id.
+#[derive(Default)]
 pub(super) struct Load {
     pub(super) flows: FlowCounts,
     traffic: BTreeMap<BackendId, Traffic>,
@@ -41,6 +42,8 @@ impl<D: Datapath> Controller<D> {
             Question::Readiness => to_value(self.readiness()),
             Question::Services => to_value(self.service_lines(now)?),
             Question::Backends(service) => to_value(self.backends(service.as_deref(), now)?),
+            Question::Flows(asked) => to_value(self.look(asked)?),
+            Question::Explain(caller, called) => to_value(self.explain(*caller, *called, now)?),
             Question::Diff(model) => to_value(self.diff(model, now)?),
         };
         document.map_err(|error| error.to_string())
@@ -77,9 +80,7 @@ impl<D: Datapath> Controller<D> {
         {
             return Ok(flows.clone());
         }
-        let flows = self.datapath.flows().map_err(|error| format!("cannot sweep the flow table: {error:#}"))?;
-        self.sweep = Some((now.at, flows.clone()));
-        Ok(flows)
+        self.sweep_now(now).map_err(|error| format!("cannot sweep the flow tables: {error:#}"))
     }
 
     pub(super) fn load(&mut self, now: Now) -> Result<Load, String> {
@@ -166,7 +167,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn unknown(&self, name: &str) -> String {
+    pub(super) fn unknown(&self, name: &str) -> String {
         let names = self.model.iter().flat_map(|model| model.services.keys());
         let names: Vec<&str> = names.take(10).map(String::as_str).collect();
         format!("there is no service {name}; there is: {}", names.join(", "))
@@ -174,7 +175,7 @@ impl<D: Datapath> Controller<D> {
 
     /// The services with their backends, in the order of their names: those of the file, and those of
     /// which some backends still drain.
-    fn lines(&self, only: Option<&str>, load: &Load, now: Now) -> Vec<ServiceBackends> {
+    pub(super) fn lines(&self, only: Option<&str>, load: &Load, now: Now) -> Vec<ServiceBackends> {
         let ids: BTreeMap<(&str, Endpoint), BackendId> = self
             .have
             .backends

@@ -116,9 +116,12 @@ impl Rests {
         self.tables.retain(|table, until| *until > now.at && !used.contains(table));
     }
 
-    /// When the next sweep is due.
-    pub(super) fn sweep_at(&self) -> Instant {
+    /// When the next sweep is due; `is_often` for a sweep each second.
+    pub(super) fn sweep_at(&self, is_often: bool) -> Instant {
         let last = self.last_sweep;
+        if is_often {
+            return last + REST;
+        }
         let rested = self.backends.values().map(|draining| draining.noted + REST).filter(|at| *at > last).min();
         // Whoever has rested since the last sweep is swept for at once; the longer the others drain, the
         // less often.
@@ -130,7 +133,7 @@ impl Rests {
     /// Takes in a sweep that began at `now`, and says whether any backend can be retired by it.
     pub(super) fn swept(&mut self, flows: &FlowCounts, now: Now) -> bool {
         let rested = self.backends.iter().filter(|(_, draining)| draining.noted + REST <= now.at);
-        self.retire = rested.map(|(id, _)| *id).filter(|id| !flows.by_backend.contains_key(id)).collect();
+        self.retire = rested.map(|(id, _)| *id).filter(|id| !flows.names(*id)).collect();
         self.last_sweep = now.at;
         !self.retire.is_empty()
     }
@@ -228,9 +231,9 @@ mod tests {
     fn places_are_swept_for_also_when_nobody_drains() {
         let now = Now::read();
         let mut rests = Rests::new(now);
-        assert_eq!(rests.sweep_at(), now.at + SELDOM);
+        assert_eq!(rests.sweep_at(false), now.at + SELDOM);
         let later = now.after(Duration::from_secs(30));
         assert!(!rests.swept(&FlowCounts::default(), later));
-        assert_eq!(rests.sweep_at(), later.at + SELDOM);
+        assert_eq!(rests.sweep_at(false), later.at + SELDOM);
     }
 }

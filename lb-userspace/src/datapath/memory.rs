@@ -8,18 +8,29 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable as _;
-use lb_common::{Backend, BackendId, Limits, Reason, Service, Traffic};
+use lb_common::{Backend, BackendId, Endpoint, Limits, Reason, Service, Traffic};
 
-use super::{Attached, Datapath, FlowCounts, Snapshot, Step};
-use crate::plan::endpoint;
+use super::{
+    Attached, Datapath, FlowCounts, Snapshot, Step,
+    choice::Choice,
+    entry::Entry,
+    query::{Listing, Query, Shortlist},
+};
+use crate::{model::LogConnections, plan::endpoint};
 
 /// Maps in memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDatapath {
     /// What the maps hold.
     pub maps: Snapshot,
-    /// What sweeps see.
+    /// What sweeps see. Of what has ended the next one tells, and no other.
     pub flows: FlowCounts,
+    /// What sweeps were asked to tell of.
+    pub endings: LogConnections,
+    /// What a look finds.
+    pub entries: Vec<Entry>,
+    /// How many connections clients have.
+    pub connections: BTreeMap<Ipv4Addr, u32>,
     /// What backends have carried.
     pub traffic: BTreeMap<BackendId, Traffic>,
     /// The NICs.
@@ -103,7 +114,7 @@ impl MemoryDatapath {
                 let in_use = self.tables_in_use();
                 let named = in_use.iter().filter_map(|table| maps.tables.get(table)).any(|ids| ids.contains(id));
                 ensure!(!named, "a table still names backend {id}");
-                ensure!(!self.flows.by_backend.contains_key(id), "flows still name backend {id}");
+                ensure!(!self.flows.names(*id), "flows still name backend {id}");
             }
             Step::ForgetService(id) => {
                 ensure!(maps.services.values().all(|service| service.id != *id), "service {id} is still served");
@@ -178,7 +189,35 @@ impl Datapath for MemoryDatapath {
     }
 
     fn flows(&mut self) -> Result<FlowCounts> {
-        Ok(self.flows.clone())
+        let mut swept = self.flows.clone();
+        self.flows.ended.clear();
+        self.flows.untold = 0;
+        swept.ended.retain(|ending| ending.is_wanted(self.endings));
+        Ok(swept)
+    }
+
+    fn tell_of(&mut self, endings: LogConnections) {
+        self.endings = endings;
+    }
+
+    fn list(&mut self, query: &Query) -> Result<Listing> {
+        let mut list = Shortlist::new(query);
+        for entry in &self.entries {
+            let [client, vip] = [entry.client, entry.vip].map(Endpoint::from);
+            list.offer((client.address, client.port, vip.address, vip.port), entry.id, || entry.clone());
+        }
+        Ok(list.listing())
+    }
+
+    fn choice(&mut self, client: Ipv4Addr, listen: Endpoint) -> Result<Option<Choice>> {
+        let Some(service) = self.maps.services.get(&listen).copied() else { return Ok(None) };
+        let table = self.maps.tables.get(&(service.slots, service.table)).cloned().unwrap_or_default();
+        let said = self.maps.access.iter().filter(|(prefix, _)| prefix.service == service.id);
+        let said = said.filter(|(prefix, _)| prefix.clients.contains(&client));
+        let verdict = said.max_by_key(|(prefix, _)| prefix.clients.prefix_len()).map_or(0, |(_, verdict)| *verdict);
+        let per_source = self.maps.limits.get(&service.id).map_or(0, |limits| limits.per_source);
+        let connections = self.connections.get(&client).copied().unwrap_or(0);
+        Ok(Some(Choice { service, table, verdict, connections, per_source }))
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {

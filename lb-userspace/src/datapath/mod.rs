@@ -3,7 +3,10 @@
 //! [`kernel`] does it with BPF maps and is the only user of aya; [`memory`] does it in memory and
 //! fails on demand, for tests. Neither decides anything.
 
+pub mod choice;
+pub mod entry;
 pub mod kernel;
+pub mod query;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +18,13 @@ use anyhow::Result;
 use bytemuck::Zeroable as _;
 use ipnet::Ipv4Net;
 use lb_common::{Backend, BackendId, Endpoint, Limits, Reason, Service, Traffic};
+
+use self::{
+    choice::Choice,
+    entry::Ending,
+    query::{Listing, Query},
+};
+use crate::model::LogConnections;
 
 pub mod memory;
 
@@ -97,9 +107,9 @@ pub enum Step {
 /// What one sweep of the flow table saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowCounts {
-    /// Flows that are not idle beyond their timeout.
+    /// Flows of services that have not ended and are not idle beyond their timeout.
     pub live: u64,
-    /// Those of them whose client has sent nothing but SYN.
+    /// Handshakes with services under way, and flows in mid-life that are not believed yet.
     pub half_open: u64,
     /// Flows that the table is made for.
     pub max: u64,
@@ -109,6 +119,19 @@ pub struct FlowCounts {
     pub by_backend: BTreeMap<BackendId, u64>,
     /// Announced VIPs that nothing has been served on for a while and that no live flow names.
     pub quiet: BTreeSet<Ipv4Addr>,
+    /// What is half open, by backend; backends without any are missing.
+    pub handshakes: BTreeMap<BackendId, u64>,
+    /// Connections that were found to be over and that [`Datapath::tell_of`] asks for; each is told of once.
+    pub ended: Vec<Ending>,
+    /// And so many more, which nobody is told of.
+    pub untold: u64,
+}
+
+impl FlowCounts {
+    /// Whether anything still leads to a backend.
+    pub fn names(&self, id: BackendId) -> bool {
+        self.by_backend.contains_key(&id) || self.handshakes.contains_key(&id)
+    }
 }
 
 /// A NIC that the program is attached to.
@@ -132,8 +155,14 @@ pub trait Datapath {
     fn snapshot(&mut self) -> Result<Snapshot>;
     /// Does one step, whole or not at all.
     fn apply(&mut self, step: &Step) -> Result<()>;
-    /// Sweeps the flow table.
+    /// Sweeps the flow tables: counts what lives, and frees what is over.
     fn flows(&mut self) -> Result<FlowCounts>;
+    /// Says which connections sweeps tell of when they have ended; none at first.
+    fn tell_of(&mut self, endings: LogConnections);
+    /// Looks for connections. Nothing is freed or counted.
+    fn list(&mut self, query: &Query) -> Result<Listing>;
+    /// What the maps say to a client that opens a connection; `None` where nothing is served on the endpoint.
+    fn choice(&mut self, client: Ipv4Addr, listen: Endpoint) -> Result<Option<Choice>>;
     /// What went to and came from each of these backends, all CPUs together.
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>>;
     /// How many packets ended for each reason, all CPUs together, in the order of [`Reason::ALL`].

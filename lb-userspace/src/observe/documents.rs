@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 mod diff;
 mod events;
+mod flows;
 
 pub use diff::{BackendDiff, Change, Diff, KeyDiff, ServiceDiff};
 pub use events::{Happening, Happenings};
+pub use flows::{Candidate, Explained, FlowLine, FlowLines};
 
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +91,7 @@ pub struct Announced {
 pub struct Flows {
     /// Not idle beyond their timeout.
     pub live: u64,
-    /// Those whose client has sent nothing but SYN.
+    /// Handshakes under way, beside those.
     pub half_open: u64,
     /// What the table is made for.
     pub max: u64,

@@ -9,15 +9,18 @@
 //! < {"error":"there is no service wep; there is: web","code":1}
 //! ```
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use self::ends::{Called, Caller};
 
 pub mod client;
 mod desk;
 pub mod documents;
 mod enclosure;
+pub mod ends;
 mod followers;
 pub mod http;
 pub mod metrics;
@@ -37,6 +40,27 @@ pub enum Request {
         /// The service; all where there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+    },
+    /// Connections, one by one.
+    Flows {
+        /// Of this service.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        /// Of this client.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<Ipv4Addr>,
+        /// Those that have ended or were opened directly to a backend, too.
+        #[serde(default)]
+        all: bool,
+        /// So many at most.
+        limit: usize,
+    },
+    /// Which backend a client has or would get.
+    Explain {
+        /// The client.
+        client: Caller,
+        /// What it calls.
+        vip: Called,
     },
     /// The last state changes.
     Events {

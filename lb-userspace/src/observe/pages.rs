@@ -21,7 +21,7 @@ use super::{
     documents::Readiness,
     metrics,
 };
-use crate::control::{Event, Question};
+use crate::control::{Event, FlowsAsked, Question};
 
 /// How long the loop may take to show that it lives.
 const PULSE: Duration = Duration::from_secs(2);
@@ -50,8 +50,32 @@ const PAGES: &[(&str, &[&str], Page)] = &[
     ("/v1/status", &[], Page::Document(|_| Ok(Question::Status))),
     ("/v1/services", &[], Page::Document(|_| Ok(Question::Services))),
     ("/v1/backends", &["service"], Page::Document(|query| Ok(Question::Backends(query.take("service"))))),
+    ("/v1/flows", &["service", "client", "limit", "all"], Page::Document(flows)),
+    ("/v1/explain", &["client", "vip"], Page::Document(explain)),
     ("/v1/events", &["limit"], Page::Events),
 ];
+
+/// Connections where nobody says how many.
+const FLOWS: usize = 1000;
+
+fn flows(query: &mut Query) -> Result<Question, String> {
+    let limit = query.number("limit")?.unwrap_or(FLOWS);
+    let all = match query.take("all").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => return Err(format!("all: {other} is neither true nor false")),
+    };
+    let client = query.take("client").map(|text| match text.parse() {
+        Ok(client) => Ok(client),
+        Err(_) => Err(format!("client: {text} is not an IPv4 address")),
+    });
+    Ok(Question::Flows(FlowsAsked { service: query.take("service"), client: client.transpose()?, all, limit }))
+}
+
+fn explain(query: &mut Query) -> Result<Question, String> {
+    let mut end = |key: &str| query.take(key).ok_or_else(|| format!("{key} is missing"));
+    Ok(Question::Explain(end("client")?.parse()?, end("vip")?.parse()?))
+}
 
 /// What a client gets.
 pub(super) async fn answer<B>(request: &Request<B>, events: &mpsc::Sender<Event>) -> Response<Full<Bytes>> {
@@ -87,7 +111,10 @@ pub(super) async fn answer<B>(request: &Request<B>, events: &mpsc::Sender<Event>
 
 async fn document(question: Question, events: &mpsc::Sender<Event>) -> Response<Full<Bytes>> {
     // Only of a thing that has a name can it be said that it is not there.
-    let names = !matches!(question, Question::Status | Question::Services | Question::Backends(None));
+    let names = match &question {
+        Question::Backends(service) | Question::Flows(FlowsAsked { service, .. }) => service.is_some(),
+        question => matches!(question, Question::Explain(..)),
+    };
     let (answer, answered) = oneshot::channel();
     match heard(events, Event::Ask(question, answer), answered).await {
         Ok(Ok(document)) => tell(StatusCode::OK, JSON, format!("{document}\n")),

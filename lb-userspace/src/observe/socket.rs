@@ -31,7 +31,7 @@ use super::{
     enclosure::compare,
     followers::{FOLLOWERS, tell},
 };
-use crate::control::{Event, Following, Question};
+use crate::control::{Event, FlowsAsked, Following, Question};
 
 /// Octets of a request.
 const LONGEST: u64 = 64 << 10;
@@ -163,6 +163,10 @@ async fn answer(request: Request, pin_dir: &Path, events: &mpsc::Sender<Event>) 
         Request::Status {} => ask(Question::Status, events).await,
         Request::Services {} => ask(Question::Services, events).await,
         Request::Backends { service } => ask(Question::Backends(service), events).await,
+        Request::Flows { service, client, all, limit } => {
+            ask(Question::Flows(FlowsAsked { service, client, all, limit }), events).await
+        }
+        Request::Explain { client, vip } => ask(Question::Explain(client, vip), events).await,
         // It comes with octets, and is answered where they are read.
         Request::Diff { .. } => failed("the file is missing".to_owned()),
         Request::Events { limit, .. } => match follow(limit, events).await {

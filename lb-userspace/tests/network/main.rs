@@ -13,6 +13,7 @@ mod endings;
 mod failure;
 mod file;
 mod floods;
+mod flows;
 mod frames;
 mod ground;
 mod http;

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya::maps::{Map, MapData};
 use lb_userspace::{
     datapath::kernel::Options,
     model::XdpMode,
@@ -40,6 +41,11 @@ impl Space {
 
     pub(crate) fn pin_dir(&self) -> PathBuf {
         self.directory.path().join("pins")
+    }
+
+    /// A map as it is pinned.
+    pub(crate) fn pinned(&self, name: &str) -> Map {
+        Map::from_map_data(MapData::from_pin(self.pin_dir().join("v2").join(name)).unwrap()).unwrap()
     }
 
     pub(crate) fn options(&self, interfaces: &[&str]) -> Options {
@@ -150,6 +156,6 @@ pub(crate) fn program(name: &str) -> u32 {
 /// The kernel's number of a pinned link.
 pub(crate) fn link_id(pin_dir: &Path, name: &str) -> u32 {
     use aya::programs::links::{FdLink, PinnedLink};
-    let path = pin_dir.join("v1/links").join(link(name).ifindex.to_string());
+    let path = pin_dir.join("v2/links").join(link(name).ifindex.to_string());
     FdLink::from(PinnedLink::from_pin(path).unwrap()).info().unwrap().id()
 }

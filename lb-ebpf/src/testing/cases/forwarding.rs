@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
         two_vips_share_a_backend(),
         two_vips_share_the_only_backend(),
         client_moves(),
+        forged_move(),
         stays_when_the_table_changes(),
         several_listens(),
         checksum_edges(),
@@ -261,6 +262,23 @@ fn client_moves() -> Case {
         // The same router, on the NIC before.
         .arrives(to_vip().build(), NIC_A, TO_B, None, ON)
         .arrives(back().build(), NIC_B, TO_A, None, BACK)
+}
+
+fn forged_move() -> Case {
+    let forger = lb_common::Mac([2, 0, 0, 0, 0xaa, 3]);
+    let mut forged = to_vip().macs(forger, mac_of(NIC_A));
+    // Far from anything that the backend has acknowledged.
+    forged.sequence = forged.sequence.wrapping_add(0x4000_0000);
+    let handshake = to_vip().numbers(1000, 77).macs(forger, mac_of(NIC_A));
+    Case::new("a forged packet does not lead replies away", one)
+        .shakes(CLIENT, VIP, BACKEND)
+        .arrives(handshake.build(), NIC_A, TO_B, None, ON)
+        .returns(&back().syn_ack(), VIP, BACK)
+        .sends(&to_vip(), BACKEND, PROVED)
+        .arrives(forged.build(), NIC_A, TO_B, None, ON)
+        .returns(&back(), VIP, BACK)
+        .arrives(forged.macs(forger, mac_of(NIC_B)).build(), NIC_B, Verdict::Transmit, None, ON)
+        .returns(&back(), VIP, BACK)
 }
 
 fn stays_when_the_table_changes() -> Case {

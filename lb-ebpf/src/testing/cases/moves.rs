@@ -105,11 +105,13 @@ fn late_answers() -> Case {
         .refused(&late, NIC_B, Reason::LateAnswer)
         .returns(&other().syn_ack(), VIP, BACK)
         .refused(&late, NIC_B, Reason::LateAnswer)
-        .drops(late.ttl(1).build(), NIC_B, Reason::OrphanReply)
+        .drops(late.clone().ttl(1).build(), NIC_B, Reason::OrphanReply)
         .drops(back().build(), NIC_B, Reason::OrphanReply)
         .drops(back().rst().build(), NIC_B, Reason::OrphanReply)
         .sends(&to_vip(), OTHER, PROVED)
         .then(Act::Flows(1))
+        // Also when the connection with the other one stands.
+        .refused(&late, NIC_B, Reason::LateAnswer)
 }
 
 fn late_answer_of_no_move() -> Case {

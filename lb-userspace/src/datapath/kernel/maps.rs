@@ -13,7 +13,11 @@ use lb_common::{
     Traffic, Vip, limits, slots,
 };
 
-use super::{filter::Filter, flows::Flows};
+use super::{
+    filter::Filter,
+    flows::{Flows, Parts, Terms},
+    sources::Sources,
+};
 use crate::datapath::ServiceId;
 
 type SmallTable = [u16; slots::SMALL_ELEMENT];
@@ -37,6 +41,9 @@ pub(super) struct Maps {
     reasons: PerCpuArray<MapData, [u64; limits::REASONS]>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) flows: Flows,
+    pub(super) sources: Sources,
+    /// What `backends` says of flows, by id: sweeps need it of all, and reading them is 16,384 system calls.
+    pub(super) terms: Vec<Terms>,
     pub(super) access: LpmTrie<MapData, Origin, u32>,
     limits: Array<MapData, Limits>,
     rates: Array<MapData, u64>,
@@ -46,13 +53,22 @@ pub(super) struct Maps {
 impl Maps {
     /// Takes the maps out of a loaded object.
     pub(super) fn take(object: &mut Ebpf, flow_sets: u32) -> Result<Self> {
+        let parts = Parts {
+            flows: data(object, "FLOWS")?,
+            flow_tags: data(object, "FLOW_TAGS")?,
+            halves: data(object, "HALVES")?,
+            half_tags: data(object, "HALF_TAGS")?,
+        };
+        let backends: Array<MapData, Backend> = typed(object, "BACKENDS")?;
+        let terms = (0..limits::BACKENDS as u32).map(|id| Ok(terms(&backends.get(&id, 0)?)));
         Ok(Self {
+            terms: terms.collect::<Result<_>>()?,
             services: typed(object, "SERVICES")?,
             vips: typed(object, "VIPS")?,
             leaving: BTreeMap::new(),
             endpoints: typed(object, "ENDPOINTS")?,
             locals: typed(object, "LOCALS")?,
-            backends: typed(object, "BACKENDS")?,
+            backends,
             traffic: typed(object, "TRAFFIC")?,
             tables: typed(object, "TABLES")?,
             large_tables: typed(object, "LARGE_TABLES")?,
@@ -62,7 +78,8 @@ impl Maps {
             devices: typed(object, "DEVICES")?,
             reasons: typed(object, "REASONS")?,
             settings: typed(object, "SETTINGS")?,
-            flows: Flows::map(&data(object, "FLOWS")?, &data(object, "FLOW_TAGS")?, flow_sets)?,
+            flows: Flows::map(&parts, flow_sets)?,
+            sources: Sources::new(data(object, "SOURCES")?),
             access: typed(object, "ACCESS")?,
             limits: typed(object, "LIMITS")?,
             rates: typed(object, "RATES")?,
@@ -73,12 +90,15 @@ impl Maps {
     /// The timeouts of flows that no service has.
     pub(super) fn default_timeouts(&mut self, timeouts: Timeouts) -> Result<()> {
         let nobody = Backend { timeouts, ..bytemuck::Zeroable::zeroed() };
-        Ok(self.backends.set(0, nobody, 0)?)
+        self.set_backend(0, &nobody)
     }
 
-    /// When the flows of each backend are over, by its id.
-    pub(super) fn timeouts(&self) -> Result<Vec<Timeouts>> {
-        (0..limits::BACKENDS as u32).map(|id| Ok(self.backends.get(&id, 0)?.timeouts)).collect()
+    fn set_backend(&mut self, id: BackendId, backend: &Backend) -> Result<()> {
+        self.backends.set(id.into(), backend, 0)?;
+        if let Some(known) = self.terms.get_mut(usize::from(id)) {
+            *known = terms(backend);
+        }
+        Ok(())
     }
 
     pub(super) fn backend(&self, id: BackendId) -> Result<Option<Backend>> {
@@ -95,11 +115,11 @@ impl Maps {
             let zero = Traffic { packets: [0; 2], bytes: [0; 2] };
             self.traffic.set(id.into(), PerCpuValues::try_from(vec![zero; self.cpus])?, 0)?;
         }
-        Ok(self.backends.set(id.into(), backend, 0)?)
+        self.set_backend(id, backend)
     }
 
     pub(super) fn retire_backend(&mut self, id: BackendId) -> Result<()> {
-        Ok(self.backends.set(id.into(), <Backend as bytemuck::Zeroable>::zeroed(), 0)?)
+        self.set_backend(id, &bytemuck::Zeroable::zeroed())
     }
 
     /// A service's limits; all zero for none.
@@ -169,6 +189,10 @@ impl Maps {
     }
 }
 
+fn terms(backend: &Backend) -> Terms {
+    Terms { timeouts: backend.timeouts, service: backend.service }
+}
+
 /// Removes a key, whether or not it was there.
 pub(super) fn forget<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<()> {
     match map.remove(key) {
@@ -195,7 +219,7 @@ where
 
 fn data(object: &mut Ebpf, name: &'static str) -> Result<MapData> {
     match object.take_map(name) {
-        Some(Map::Array(data)) => Ok(data),
-        _ => bail!("the BPF object has no array {name}"),
+        Some(Map::Array(data) | Map::LruHashMap(data)) => Ok(data),
+        _ => bail!("the BPF object has no map {name} of the right kind"),
     }
 }

@@ -7,6 +7,7 @@
 mod attach;
 mod board;
 mod bpffs;
+mod choice;
 mod clock;
 mod detach;
 mod driver;
@@ -20,18 +21,24 @@ mod maps;
 mod nics;
 mod permit;
 mod pins;
+mod sources;
 mod steps;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
 use lb_common::{BackendId, Endpoint, LAYOUT, Reason, Service, Settings, Traffic, limits};
 
-use self::{board::Pinboard, maps::Maps};
+use self::{board::Pinboard, flows::Sweep, maps::Maps};
 pub use self::{detach::detach, error::OpenError};
-use super::{Attached, Datapath, FlowCounts, Snapshot, Step};
-use crate::model::XdpMode;
+use super::{
+    Attached, Datapath, FlowCounts, Snapshot, Step,
+    choice::Choice,
+    entry::Clock,
+    query::{Listing, Query},
+};
+use crate::model::{LogConnections, XdpMode};
 
 /// Where and how to attach.
 #[derive(Clone, Debug)]
@@ -54,6 +61,8 @@ pub struct KernelDatapath {
     hertz: u32,
     xdp: XdpMode,
     adopted: bool,
+    /// Which connections sweeps tell of when they have ended.
+    endings: LogConnections,
     /// What is served, to know when an address has its last service.
     services: BTreeMap<Endpoint, Service>,
     object: Ebpf,
@@ -130,6 +139,10 @@ impl KernelDatapath {
         clock::jiffies(program(&mut self.object, load::CLOCK)?)
     }
 
+    fn clock(&mut self) -> Result<Clock> {
+        Ok(Clock { now: self.jiffies()?, hertz: self.hertz })
+    }
+
     /// Takes programs, maps and mounts away: the end of forwarding.
     pub fn detach(self) -> Result<()> {
         let Self { maps, object, _logs, board, .. } = self;
@@ -152,7 +165,8 @@ struct Opened {
 impl Opened {
     fn with(self, board: Pinboard, xdp: XdpMode, adopted: bool) -> KernelDatapath {
         let Self { maps, attached, max_flows, hertz, services, object, logs } = self;
-        KernelDatapath { maps, attached, max_flows, hertz, xdp, adopted, services, object, _logs: logs, board }
+        let endings = LogConnections::Off;
+        KernelDatapath { maps, attached, max_flows, hertz, xdp, adopted, endings, services, object, _logs: logs, board }
     }
 }
 
@@ -179,11 +193,30 @@ impl Datapath for KernelDatapath {
     }
 
     fn flows(&mut self) -> Result<FlowCounts> {
-        let now = self.jiffies()?;
         let at = Instant::now();
-        let (counts, named) = self.maps.flows.sweep(now, &self.maps.timeouts()?, &self.maps.leaving);
-        let quiet = self.maps.let_go(&named, at)?;
-        Ok(FlowCounts { max: self.max_flows, quiet, took: at.elapsed(), ..counts })
+        let sources = self.services.values().any(|service| service.flags & Service::PER_SOURCE != 0);
+        let (clock, endings) = (self.clock()?, self.endings);
+        let Maps { terms, leaving, .. } = &self.maps;
+        let swept = self.maps.flows.sweep(Sweep { clock, terms, leaving, endings, sources });
+        if sources && let Err(error) = self.maps.sources.set_right(swept.sources) {
+            // What was counted is still true, and no change of the file has to wait for it.
+            log::warn!("{error:#}; `limits.per_source` may refuse clients that it should let in");
+        }
+        let quiet = self.maps.let_go(&swept.named, at)?;
+        Ok(FlowCounts { max: self.max_flows, quiet, took: at.elapsed(), ..swept.counts })
+    }
+
+    fn tell_of(&mut self, endings: LogConnections) {
+        self.endings = endings;
+    }
+
+    fn list(&mut self, query: &Query) -> Result<Listing> {
+        let clock = self.clock()?;
+        Ok(self.maps.flows.list(query, clock))
+    }
+
+    fn choice(&mut self, client: Ipv4Addr, listen: Endpoint) -> Result<Option<Choice>> {
+        self.maps.choice(client.into(), &listen)
     }
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {

@@ -142,7 +142,7 @@ pub const METRICS: &[Metric] = &[
         kind: Gauge,
         unit: "",
         labels: NONE,
-        help: "Flows whose client has sent nothing but SYN.",
+        help: "Handshakes under way, and flows in mid-life that are not believed yet.",
         read: |all, out| out.add(&[], all.status.flows.half_open),
     },
     Metric {
