@@ -17,11 +17,13 @@ pub(super) fn text(document: &BackendsByService) -> String {
                 backend.flows.to_string(),
                 backend.packets.to_string(),
                 octets(backend.bytes),
+                backend.average_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms")),
                 backend.since.clone(),
                 backend.reason.clone(),
             ]);
         }
     }
-    let head = ["SERVICE", "BACKEND", "ADDRESS", "STATE", "WEIGHT", "FLOWS", "PACKETS", "BYTES", "SINCE", "REASON"];
+    let head =
+        ["SERVICE", "BACKEND", "ADDRESS", "STATE", "WEIGHT", "FLOWS", "PACKETS", "BYTES", "ANSWERS", "SINCE", "REASON"];
     table(&head, &rows)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddrV4, time::Duration};
 
-use lb_common::{BackendId, Endpoint, Reason, Traffic};
+use lb_common::{BackendId, Endpoint, Reason, Times, Traffic};
 use serde_json::to_value;
 
 use super::{
@@ -33,6 +33,7 @@ const FRESH: Duration = Duration::from_millis(500);
 pub(super) struct Load {
     pub(super) flows: FlowCounts,
     traffic: BTreeMap<BackendId, Traffic>,
+    times: BTreeMap<BackendId, Times>,
 }
 
 impl<D: Datapath> Controller<D> {
@@ -87,12 +88,13 @@ impl<D: Datapath> Controller<D> {
         let flows = self.flows(now)?;
         let ids: Vec<BackendId> = self.have.backends.keys().copied().collect();
         let traffic = self.datapath.traffic(&ids).map_err(|error| format!("cannot read counters: {error:#}"))?;
-        Ok(Load { flows, traffic })
+        let times = self.datapath.times(&ids).map_err(|error| format!("cannot read times: {error:#}"))?;
+        Ok(Load { flows, traffic, times })
     }
 
     fn status(&mut self, now: Now) -> Result<Status, String> {
         let flows = self.flows(now)?;
-        let none = Load { flows: flows.clone(), traffic: BTreeMap::new() };
+        let none = Load { flows: flows.clone(), traffic: BTreeMap::new(), times: BTreeMap::new() };
         let mut backends = Backends::default();
         for service in self.lines(None, &none, now) {
             add(&mut backends, &count(&service.backends));
@@ -200,9 +202,19 @@ impl<D: Datapath> Controller<D> {
             name: name.to_owned(),
             mode: "nat".to_owned(),
             algorithm: "source-hash".to_owned(),
+            measure: self.measure(name).to_owned(),
             backends,
         };
         wanted.map(line).collect()
+    }
+
+    /// What is timed of a service's backends; nothing where it is not in the file any more.
+    fn measure(&self, service: &str) -> &'static str {
+        match self.model.as_ref().and_then(|model| model.services.get(service)).map(|service| service.measure) {
+            Some(model::Measure::FirstByte) => "first-byte",
+            Some(model::Measure::Handshake) => "handshake",
+            Some(model::Measure::None) | None => "none",
+        }
     }
 
     fn name(&self, id: ServiceId) -> Option<&str> {
@@ -274,8 +286,12 @@ fn carried(line: BackendLine, id: Option<BackendId>, load: &Load) -> BackendLine
     let Some(id) = id else { return line };
     let flows = load.flows.by_backend.get(&id).copied().unwrap_or(0);
     let Some(Traffic { packets, bytes }) = load.traffic.get(&id) else { return BackendLine { flows, ..line } };
+    let times = load.times.get(&id).filter(|times| times.count > 0);
     BackendLine {
         flows,
+        average_ms: times.map(|times| f64::from(times.average) / 16e3),
+        timed: times.map_or(0, |times| times.count),
+        timed_ms: times.map_or(0.0, |times| times.sum as f64 / 1e3),
         packets: packets.iter().sum(),
         bytes: bytes.iter().sum(),
         to_backend: Count { packets: packets[0], bytes: bytes[0] },
@@ -297,6 +313,9 @@ fn empty() -> BackendLine {
         bytes: 0,
         to_backend: Count::default(),
         from_backend: Count::default(),
+        average_ms: None,
+        timed: 0,
+        timed_ms: 0.0,
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use bytemuck::Zeroable as _;
-use lb_common::{Backend, BackendId, Endpoint, Limits, Reason, Service, Traffic};
+use lb_common::{Backend, BackendId, Endpoint, Limits, Reason, Service, Times, Traffic};
 
 use super::{
     Attached, Datapath, FlowCounts, Snapshot, Step,
@@ -33,6 +33,8 @@ pub struct MemoryDatapath {
     pub connections: BTreeMap<Ipv4Addr, u32>,
     /// What backends have carried.
     pub traffic: BTreeMap<BackendId, Traffic>,
+    /// How fast they have answered.
+    pub times: BTreeMap<BackendId, Times>,
     /// The NICs.
     pub attached: Vec<Attached>,
     /// The numbers of NICs that came back, by name; to attach to any other fails.
@@ -182,6 +184,7 @@ impl Datapath for MemoryDatapath {
             && !self.maps.backends.contains_key(id)
         {
             self.traffic.remove(id);
+            self.times.remove(id);
         }
         self.maps.note(step);
         self.applied.push(step.clone());
@@ -223,6 +226,11 @@ impl Datapath for MemoryDatapath {
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
         let none = Traffic { packets: [0; 2], bytes: [0; 2] };
         Ok(ids.iter().map(|id| (*id, self.traffic.get(id).copied().unwrap_or(none))).collect())
+    }
+
+    fn times(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Times>> {
+        let none = Times { average: 0, count: 0, sum: 0 };
+        Ok(ids.iter().map(|id| (*id, self.times.get(id).copied().unwrap_or(none))).collect())
     }
 
     fn reasons(&mut self) -> Result<[u64; Reason::COUNT]> {

@@ -17,7 +17,7 @@ use std::{
 use anyhow::Result;
 use bytemuck::Zeroable as _;
 use ipnet::Ipv4Net;
-use lb_common::{Backend, BackendId, Endpoint, Limits, Reason, Service, Traffic};
+use lb_common::{Backend, BackendId, Endpoint, Limits, Reason, Service, Times, Traffic};
 
 use self::{
     choice::Choice,
@@ -74,7 +74,7 @@ pub enum Step {
     RemoveLocal(Ipv4Addr),
     /// Names a service id, for the next controller.
     NameService(ServiceId, String),
-    /// Makes a backend, or changes its flags and next hop. A new one starts with zeroed traffic.
+    /// Makes a backend, or changes its flags and next hop. A new one starts with zeroed traffic and times.
     PutBackend(BackendId, Backend),
     /// Sets the limits of a service; all zero for none.
     PutLimits(ServiceId, Limits),
@@ -165,6 +165,8 @@ pub trait Datapath {
     fn choice(&mut self, client: Ipv4Addr, listen: Endpoint) -> Result<Option<Choice>>;
     /// What went to and came from each of these backends, all CPUs together.
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>>;
+    /// How fast each of these backends answers; those that nothing was timed of have a count of zero.
+    fn times(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Times>>;
     /// How many packets ended for each reason, all CPUs together, in the order of [`Reason::ALL`].
     fn reasons(&mut self) -> Result<[u64; Reason::COUNT]>;
     /// The NICs that the program is attached to, those that vanished since included.

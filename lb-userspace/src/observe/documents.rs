@@ -145,14 +145,14 @@ pub struct ServiceLine {
 }
 
 /// `backends`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendsByService {
     /// All services or the one that was asked for.
     pub services: Vec<ServiceBackends>,
 }
 
 /// One of `backends.services`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceBackends {
     /// The key in the file.
     pub name: String,
@@ -160,12 +160,14 @@ pub struct ServiceBackends {
     pub mode: String,
     /// `source-hash`.
     pub algorithm: String,
+    /// What is timed: `first-byte`, `handshake` or `none`.
+    pub measure: String,
     /// In the order of the file, then those that drain.
     pub backends: Vec<BackendLine>,
 }
 
 /// One backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendLine {
     /// Its name in the file, else its address.
     pub name: String,
@@ -189,6 +191,12 @@ pub struct BackendLine {
     pub to_backend: Count,
     /// Backend to client.
     pub from_backend: Count,
+    /// How long it takes to answer, in milliseconds: each time moves it by an eighth. Nothing before the first.
+    pub average_ms: Option<f64>,
+    /// How many times were taken, modulo 2³².
+    pub timed: u32,
+    /// All of them together.
+    pub timed_ms: f64,
 }
 
 /// One direction.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// One backend without probes, whose server is the test itself.
-fn one(keys: &str) -> (Stage, TcpListener) {
+pub(crate) fn one(keys: &str) -> (Stage, TcpListener) {
     let file = web(&[0]).unprobed().file().replace("    listen", &format!("    {keys}\n    listen"));
     let stage = Stage::serving(Topology::two_arms(1).unwrap(), &file, &[]);
     let listener = listen(&stage.topology.backends[0]);
@@ -49,7 +49,7 @@ fn dial(client: &Host, port: u16, prepare: impl FnOnce(&TcpSocket) + Send + 'sta
 }
 
 /// Both ends of a new connection.
-fn pair(stage: &Stage, listener: &TcpListener) -> [TcpStream; 2] {
+pub(crate) fn pair(stage: &Stage, listener: &TcpListener) -> [TcpStream; 2] {
     let client = dial(stage.client(), 0, |_| ());
     [client, accept(listener)]
 }

@@ -18,7 +18,7 @@ use crate::{
 const DEFAULT: &str = "127.0.0.1:9191";
 
 /// The status and the body of a page; `None` where nobody listens.
-fn page(gateway: &Host, address: &str, path: &str) -> Option<(u16, String)> {
+pub(crate) fn page(gateway: &Host, address: &str, path: &str) -> Option<(u16, String)> {
     let (address, request): (SocketAddr, _) = (address.parse().unwrap(), format!("GET {path} HTTP/1.0\r\n\r\n"));
     let answer = gateway.call(move || {
         let mut stream = TcpStream::connect(address).ok()?;
@@ -32,9 +32,9 @@ fn page(gateway: &Host, address: &str, path: &str) -> Option<(u16, String)> {
 }
 
 /// The value of a series of `/metrics`.
-fn metric(text: &str, series: &str) -> u64 {
+pub(crate) fn metric<T: std::str::FromStr>(text: &str, series: &str) -> T {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("{series} is not in\n{text}")).parse().unwrap()
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{series} is not in\n{text}"))
 }
 
 /// A listener of somebody else on the gateway.
@@ -65,12 +65,12 @@ fn pages_say_what_the_commands_say() {
     let (text, answer) = (get("/metrics").1, stage.tidegate.ask(&["backends"]).unwrap());
     for (name, line) in ["backend-1", "backend-2"].iter().zip(answer["services"][0]["backends"].as_array().unwrap()) {
         let of = |metric: &str, more: &str| format!("tidegate_{metric}{{service=\"web\",backend=\"{name}\"{more}}}");
-        assert_eq!(metric(&text, &of("backend_up", "")), 1);
-        let sent = metric(&text, &of("backend_packets_total", ",direction=\"to_backend\""));
+        assert_eq!(metric::<u64>(&text, &of("backend_up", "")), 1);
+        let sent: u64 = metric(&text, &of("backend_packets_total", ",direction=\"to_backend\""));
         assert_eq!(line["to_backend"]["packets"], sent);
-        assert!(sent > 0 && metric(&text, &of("probe_duration_seconds_count", "")) > 0, "{text}");
+        assert!(sent > 0 && metric::<u64>(&text, &of("probe_duration_seconds_count", "")) > 0, "{text}");
     }
-    assert!(metric(&text, "tidegate_packets_total{reason=\"to_backend\"}") > 0);
+    assert!(metric::<u64>(&text, "tidegate_packets_total{reason=\"to_backend\"}") > 0);
 }
 
 #[test]

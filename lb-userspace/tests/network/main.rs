@@ -29,4 +29,5 @@ mod seeing;
 mod silence;
 mod stack;
 mod stage;
+mod times;
 mod traffic;

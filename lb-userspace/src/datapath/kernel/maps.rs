@@ -10,7 +10,7 @@ use aya::{
 };
 use lb_common::{
     Address4, Backend, BackendId, Endpoint, Limits, Nic, Origin, Reason, Service, ServiceName, Settings, Timeouts,
-    Traffic, Vip, limits, slots,
+    Times, Traffic, Vip, limits, slots,
 };
 
 use super::{
@@ -32,6 +32,7 @@ pub(super) struct Maps {
     pub(super) locals: HashMap<MapData, Address4, u32>,
     backends: Array<MapData, Backend>,
     traffic: PerCpuArray<MapData, Traffic>,
+    times: Array<MapData, Times>,
     tables: Array<MapData, SmallTable>,
     large_tables: Array<MapData, LargeTable>,
     names: Array<MapData, ServiceName>,
@@ -70,6 +71,7 @@ impl Maps {
             locals: typed(object, "LOCALS")?,
             backends,
             traffic: typed(object, "TRAFFIC")?,
+            times: typed(object, "TIMES")?,
             tables: typed(object, "TABLES")?,
             large_tables: typed(object, "LARGE_TABLES")?,
             names: typed(object, "SERVICE_NAMES")?,
@@ -114,6 +116,7 @@ impl Maps {
         if self.backend(id)?.is_none() {
             let zero = Traffic { packets: [0; 2], bytes: [0; 2] };
             self.traffic.set(id.into(), PerCpuValues::try_from(vec![zero; self.cpus])?, 0)?;
+            self.times.set(id.into(), Times { average: 0, count: 0, sum: 0 }, 0)?;
         }
         self.set_backend(id, backend)
     }
@@ -143,6 +146,11 @@ impl Maps {
             }
         }
         Ok(sum)
+    }
+
+    /// How fast a backend answers.
+    pub(super) fn times(&self, id: BackendId) -> Result<Times> {
+        Ok(self.times.get(&id.into(), 0)?)
     }
 
     /// How many packets ended for each reason, all CPUs together.

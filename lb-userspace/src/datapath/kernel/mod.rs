@@ -28,7 +28,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::Xdp};
-use lb_common::{BackendId, Endpoint, LAYOUT, Reason, Service, Settings, Traffic, limits};
+use lb_common::{BackendId, Endpoint, LAYOUT, Reason, Service, Settings, Times, Traffic, limits};
 
 use self::{board::Pinboard, flows::Sweep, maps::Maps};
 pub use self::{detach::detach, error::OpenError};
@@ -221,6 +221,10 @@ impl Datapath for KernelDatapath {
 
     fn traffic(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Traffic>> {
         ids.iter().map(|id| Ok((*id, self.maps.traffic(*id)?))).collect()
+    }
+
+    fn times(&mut self, ids: &[BackendId]) -> Result<BTreeMap<BackendId, Times>> {
+        ids.iter().map(|id| Ok((*id, self.maps.times(*id)?))).collect()
     }
 
     fn reasons(&mut self) -> Result<[u64; Reason::COUNT]> {

@@ -253,6 +253,32 @@ pub const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "tidegate_backend_response_seconds",
+        kind: Gauge,
+        unit: "seconds",
+        labels: BACKEND,
+        help: "How long the backend takes to answer, as the service's `measure` says: from the client's first payload to the backend's (`first-byte`), or from SYN to SYN-ACK (`handshake`). Each time moves it by an eighth; there is no sample before the first.",
+        read: |all, out| {
+            each(all, |labels, line| line.average_ms.into_iter().for_each(|ms| out.add(&labels, ms / 1e3)));
+        },
+    },
+    Metric {
+        name: "tidegate_backend_response_seconds_total",
+        kind: Counter,
+        unit: "seconds",
+        labels: BACKEND,
+        help: "All times together that the backend took to answer, where the service's `measure` asks for them.",
+        read: |all, out| each(all, |labels, line| out.add(&labels, line.timed_ms / 1e3)),
+    },
+    Metric {
+        name: "tidegate_backend_responses_timed_total",
+        kind: Counter,
+        unit: "",
+        labels: BACKEND,
+        help: "How many answers of the backend were timed; it begins anew after 2³².",
+        read: |all, out| each(all, |labels, line| out.add(&labels, line.timed)),
+    },
+    Metric {
         name: "tidegate_probes_total",
         kind: Counter,
         unit: "",

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::Traffic;
+use lb_common::{Times, Traffic};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -67,6 +67,7 @@ fn told() -> String {
         ..FlowCounts::default()
     };
     datapath.traffic.insert(1, Traffic { packets: [10, 20], bytes: [1000, 2000] });
+    datapath.times.insert(1, Times { average: 16 * 2000, count: 3, sum: 9000 });
     controller.absorb(Event::Reload(None), now);
     controller.absorb(Event::Reload(None), now);
     controller.turn(now);
@@ -118,6 +119,9 @@ fn the_page_says_what_the_controller_knows() {
         (r#"tidegate_backend_flows{service="web",backend="a"}"#, 6.0),
         (r#"tidegate_backend_packets_total{service="web",backend="a",direction="from_backend"}"#, 20.0),
         (r#"tidegate_backend_bytes_total{service="web",backend="a",direction="to_backend"}"#, 1000.0),
+        (r#"tidegate_backend_response_seconds{service="web",backend="a"}"#, 0.002),
+        (r#"tidegate_backend_response_seconds_total{service="web",backend="a"}"#, 0.009),
+        (r#"tidegate_backend_responses_timed_total{service="web",backend="a"}"#, 3.0),
         (r#"tidegate_probes_total{service="web",backend="10.0.1.12:80",outcome="refused"}"#, 1.0),
         (r#"tidegate_probe_duration_seconds_bucket{service="web",backend="10.0.1.12:80",le="0.0025"}"#, 0.0),
         (r#"tidegate_probe_duration_seconds_bucket{service="web",backend="10.0.1.12:80",le="0.005"}"#, 1.0),
