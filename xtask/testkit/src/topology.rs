@@ -3,7 +3,12 @@
 //! Clients live in 192.0.2.0/24, virtual addresses in 203.0.113.0/24, backends in 10.0.1.0/24. The
 //! gateway is .1 on both sides and the default route of everybody; it has no virtual address itself.
 
-use std::{ffi::OsStr, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{
+    ffi::OsStr,
+    net::Ipv4Addr,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 use anyhow::Result;
 
@@ -18,6 +23,17 @@ const NIC: &str = "eth0";
 const CLIENTS: std::ops::RangeInclusive<u8> = 10..=250;
 /// The last octet of the first backend's address.
 const FIRST_BACKEND: u8 = 11;
+
+/// The real machine, which networks share. A flood takes all of it: others would be measured with it.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// A network's part of the machine.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, not read")]
+enum Share {
+    Some(RwLockReadGuard<'static, ()>),
+    All(RwLockWriteGuard<'static, ()>),
+}
 
 /// The machine that balances.
 #[derive(Clone, Debug)]
@@ -41,6 +57,8 @@ pub struct Topology {
     pub backends: Vec<Host>,
     /// The switch before the backends, a machine that only bridges.
     pub switch: Host,
+    #[expect(dead_code, reason = "held as long as the network is there")]
+    share: Share,
 }
 
 impl Gateway {
@@ -71,6 +89,15 @@ impl Gateway {
 impl Topology {
     /// Two NICs: clients on the gateway's `eth0`, backends on its `eth1`.
     pub fn two_arms(backends: u8) -> Result<Self> {
+        Self::two_arms_with(backends, some())
+    }
+
+    /// The same when no other network of this process is left; others wait until it is gone.
+    pub fn alone(backends: u8) -> Result<Self> {
+        Self::two_arms_with(backends, Share::All(MACHINE.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn two_arms_with(backends: u8, share: Share) -> Result<Self> {
         let gateway = Gateway::new(&["eth0", "eth1"])?;
         let client = Host::new("client")?;
         gateway.host.connect("eth0", &client, NIC)?;
@@ -78,16 +105,17 @@ impl Topology {
         let (switch, backends) = behind_a_switch(&gateway.host, "eth1", &[], backends)?;
         gateway.host.addresses("eth0", [Self::GATEWAY_OF_CLIENTS], 24)?;
         gateway.host.addresses("eth1", [Self::GATEWAY_OF_BACKENDS], 24)?;
-        Self { client, gateway, backends, switch }.settle()
+        Self { client, gateway, backends, switch, share }.settle()
     }
 
     /// One NIC that carries both subnets: clients and backends on one switch, the gateway's `eth0` too.
     pub fn one_arm(backends: u8) -> Result<Self> {
+        let share = some();
         let gateway = Gateway::new(&["eth0"])?;
         let client = Host::new("client")?;
         let (switch, backends) = behind_a_switch(&gateway.host, "eth0", &[&client], backends)?;
         gateway.host.addresses("eth0", [Self::GATEWAY_OF_CLIENTS, Self::GATEWAY_OF_BACKENDS], 24)?;
-        Self { client, gateway, backends, switch }.settle()
+        Self { client, gateway, backends, switch, share }.settle()
     }
 
     /// A NIC of a gateway with two that was pulled is back: the same name, Ethernet address and addresses, another
@@ -141,6 +169,11 @@ impl Topology {
         }
         Ok(self)
     }
+}
+
+/// A part of the machine beside those of others.
+fn some() -> Share {
+    Share::Some(MACHINE.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Connects the gateway's `nic`, these hosts and new backends to one switch.

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt::RcvBufForce,
@@ -41,8 +42,11 @@ impl Wire {
 
     /// Sends a whole frame, from its Ethernet header on and without the trailing checksum.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
-        send(self.0.as_raw_fd(), frame, MsgFlags::empty()).context("cannot send a frame")?;
-        Ok(())
+        match send(self.0.as_raw_fd(), frame, MsgFlags::empty()) {
+            // A link whose queue is full loses frames, as links do: who needs one sends it again.
+            Ok(_) | Err(Errno::ENOBUFS) => Ok(()),
+            Err(error) => Err(error).context("cannot send a frame"),
+        }
     }
 
     /// The next frame that matches, or `None` when the time is up.
