@@ -114,3 +114,22 @@ fn arp_works_and_answers_with_the_gateways_address() {
         known(stage.gateway(), "eth1").contains(&Topology::backend_address(0).to_string())
     });
 }
+
+#[test]
+fn a_gateway_whose_firewall_forwards_nothing_serves_backends_that_its_probes_know() {
+    let topology = Topology::two_arms(2).unwrap();
+    topology.gateway.host.forward_nothing().unwrap();
+    let stage = Stage::on(topology, &web(&[0, 1]).file());
+    stage.until_state("backend-1", "up");
+    stage.until_state("backend-2", "up");
+    until("both are known", || known(stage.gateway(), "eth1").len() == 2);
+    until("nothing goes by the kernel any more", || stage.ask_some(WEB, 8).failures().count() == 0);
+    stage.ask_all(WEB).expect_no_failure();
+    let line = stage.connect(0, WEB).unwrap();
+    line.download(1 << 20).unwrap();
+    line.upload(1 << 20).unwrap();
+    // It really forwards nothing: what passes the balancer by does not pass.
+    let other = std::net::SocketAddrV4::new(Topology::backend_address(0), 9000);
+    let _server = testkit::Server::start(&stage.topology.backends[0], other).unwrap();
+    assert!(stage.connect(0, other).is_err());
+}

@@ -2,6 +2,10 @@
 
 use std::{net::SocketAddrV4, thread};
 
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
 use testkit::{Connection, Host, Load, Server, Topology, VIP};
 
 use crate::{
@@ -221,6 +225,35 @@ fn a_backend_with_a_route_of_its_own_is_reached_behind_its_router() {
     stage.connect(0, WEB).unwrap().download(LARGE).unwrap();
     assert!(server.requests() >= 40);
     expect_whole_checksums(&stage.topology);
+}
+
+#[test]
+fn the_two_directions_of_connections_may_be_on_different_cpus() {
+    let stage = Stage::two_arms(2, &web(&[0, 1]).file());
+    // A veth receives where its peer sends.
+    stay_on(stage.client(), 0);
+    stage.topology.backends.iter().for_each(|backend| stay_on(backend, 1));
+    stage.ask_all(WEB).expect_no_failure();
+    let lines: Vec<_> = (0..20).map(|index| stage.connect(index, WEB).unwrap()).collect();
+    thread::scope(|scope| {
+        for (index, line) in lines.iter().enumerate() {
+            scope.spawn(move || if index % 2 == 0 { line.download(LARGE) } else { line.upload(LARGE) }.unwrap());
+        }
+    });
+    assert!(lines.iter().all(|line| line.ask().is_ok()));
+    stage.until_status("all are live", |status| status["flows"]["live"] == 20);
+    drop(lines);
+    stage.until_status("none is left", |status| status["flows"]["live"] == 0 && status["flows"]["half_open"] == 0);
+    let packets = stage.tidegate.ask(&["status"]).unwrap()["packets"].clone();
+    assert_eq!((&packets["flow_created"], &packets["orphan_reply"]), (&261.into(), &0.into()), "{packets}");
+    expect_whole_checksums(&stage.topology);
+}
+
+/// All that a host does from now on, it does on one CPU.
+fn stay_on(host: &Host, cpu: usize) {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu).unwrap();
+    host.call(move || sched_setaffinity(Pid::from_raw(0), &cpus)).unwrap();
 }
 
 /// The NICs and their modes, as `status` says them.

@@ -23,6 +23,7 @@
 //! peer of every veth that the gateway transmits on runs a program that passes everything.
 
 mod crowd;
+mod filter;
 mod flood;
 mod host;
 mod link;
