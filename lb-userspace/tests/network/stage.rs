@@ -66,6 +66,14 @@ impl Stage {
         Self::with(topology, |gateway| launch(gateway, file))
     }
 
+    /// The same with servers on some of the backends.
+    pub(crate) fn serving(topology: Topology, file: &str, served: &[u8]) -> Self {
+        let server = |index: &u8| Server::start(&topology.backends[usize::from(*index)], endpoint(*index)).unwrap();
+        let servers = served.iter().map(server).collect();
+        let tidegate = launch(&topology.gateway, file).start().unwrap();
+        Self { tidegate, servers, topology }
+    }
+
     /// The same, started in another way.
     pub(crate) fn with(topology: Topology, how: impl FnOnce(&Gateway) -> Launch) -> Self {
         let servers = serve(&topology);

@@ -3,7 +3,7 @@
 //! A [`Topology`] is a client, a gateway and some backends, each a [`Host`]: an anonymous network
 //! namespace with a thread in it. [`Tidegate`] is the real binary, running on the gateway in a [`Room`]
 //! of its own for files and pins. [`Server`], [`Connection`], [`Traffic`] and [`Pings`] are real TCP;
-//! [`Wire`] sends and sees single frames.
+//! [`Wire`] sends and sees single frames, a [`Flood`] is forged ones without end.
 //!
 //! Nothing here needs another program, and nothing is left behind however a test ends: namespaces and
 //! mounts have no names, so they go with the last process that holds them, and children are killed by
@@ -22,6 +22,8 @@
 //! The hosts keep the rule of native XDP on veth: end hosts compute whole checksums (`tx off`), and the
 //! peer of every veth that the gateway transmits on runs a program that passes everything.
 
+mod crowd;
+mod flood;
 mod host;
 mod link;
 mod log;
@@ -31,6 +33,7 @@ mod pings;
 mod process;
 mod report;
 mod room;
+mod segment;
 mod server;
 mod talk;
 mod tidegate;
@@ -39,6 +42,8 @@ mod traffic;
 mod wire;
 mod xdp;
 
+pub use crowd::{Crowd, End};
+pub use flood::{Flood, Forgery};
 pub use host::Host;
 pub use link::Mac;
 pub use log::Log;
@@ -47,6 +52,7 @@ pub use pings::Pings;
 pub use process::{Finished, Process};
 pub use report::{Report, Sample};
 pub use room::Room;
+pub use segment::Segment;
 pub use server::Server;
 pub use talk::{Answer, Connection, PATIENCE, ask};
 pub use tidegate::{Launch, Tidegate};

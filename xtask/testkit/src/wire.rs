@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     time::{Duration, Instant},
 };
 
@@ -28,7 +28,15 @@ impl Wire {
     /// Opens a tap.
     pub fn open(host: &Host, link: &str) -> Result<Self> {
         let index = host.index(link)?.try_into()?;
-        host.call(move || open(index)).map(Self).with_context(|| format!("cannot tap {}:{link}", host.name()))
+        host.call(move || open(index, libc::ETH_P_ALL))
+            .map(Self)
+            .with_context(|| format!("cannot tap {}:{link}", host.name()))
+    }
+
+    /// One that only sends: nothing is kept for it to see.
+    pub(crate) fn deaf(host: &Host, link: &str) -> Result<Self> {
+        let index = host.index(link)?.try_into()?;
+        host.call(move || open(index, 0)).map(Self).with_context(|| format!("cannot send by {}:{link}", host.name()))
     }
 
     /// Sends a whole frame, from its Ethernet header on and without the trailing checksum.
@@ -69,8 +77,14 @@ impl Wire {
     }
 }
 
-fn open(index: i32) -> Result<OwnedFd> {
-    let every = u16::try_from(libc::ETH_P_ALL)?.to_be();
+impl AsRawFd for Wire {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A socket on a link that sees frames of this protocol; of none, nothing.
+fn open(index: i32, protocol: libc::c_int) -> Result<OwnedFd> {
     // No protocol before the bind: it would hear every link of the host meanwhile.
     let wire = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None::<SockProtocol>)?;
     let one: libc::c_int = 1;
@@ -92,7 +106,7 @@ fn open(index: i32) -> Result<OwnedFd> {
     // SAFETY: an address of zeros is a valid one.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET.try_into()?;
-    address.sll_protocol = every;
+    address.sll_protocol = u16::try_from(protocol)?.to_be();
     address.sll_ifindex = index;
     let size = size_of_val(&address).try_into()?;
     // SAFETY: the kernel reads `size` octets of `address` during the call.
