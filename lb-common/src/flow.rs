@@ -141,6 +141,8 @@ pub mod stage {
     pub const REFUSED: u8 = 4;
     /// The handshake was moved here from another backend.
     pub const MOVED: u8 = 8;
+    /// It broke off, and the client has heard of it: the entry is over, and stays only to be told of.
+    pub const ENDED: u8 = 16;
 }
 
 /// Who sent a packet; also the index of what is counted by direction.

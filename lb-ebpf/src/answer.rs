@@ -98,6 +98,6 @@ fn break_off<T: Tables>(packet: &Packet, shaking: &Shaking<'_>, end: Decision, t
         stage.set(stage.get() | stage::REFUSED);
         return ends(Reason::Refused);
     }
-    shaking.forget(tables);
+    shaking.end(tables);
     end
 }

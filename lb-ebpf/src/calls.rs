@@ -31,7 +31,7 @@ calls! {
     seek = tidegate_seek => track::seek, (client: u64, peer: u64) -> u32;
     seek_half = tidegate_seek_half => half::seek_half, (client: u64, peer: u64) -> u32;
     claim = tidegate_claim => track::claim, (client: u64) -> u32;
-    forget = tidegate_forget => half::forget, (half: u32, tag: u16) -> u32;
+    forget = tidegate_forget => half::forget, (half: u32, tag: u16, stays: u8) -> u32;
     begin = tidegate_begin => enter::begin, (client: u64, vip: u64, way: u64, birth: u64) -> u32;
     promote = tidegate_promote => enter::promote, (client: u64, half: u32, mark: u64, is_backend: u8) -> u32;
     keeps_away = tidegate_keeps_away => admit::keeps_away, (client: u64, rules: u64, opens: u8) -> Decision;

@@ -126,22 +126,30 @@ pub fn claim_half<T: Tables>(tables: &T, set: u32) -> u32 {
 
 /// [`Calls::forget`](super::table::Calls::forget).
 #[inline(always)]
-pub fn forget<T: Tables>(tables: &T, number: u32, tag: u16) -> u32 {
+pub fn forget<T: Tables>(tables: &T, number: u32, tag: u16, stays: u8) -> u32 {
     let Some(place) = tables.half(number) else { return 0 };
     let who = &place.who;
+    let stage = who.state[1].get();
     if who.kind.get() & kind::COUNTED != 0
+        && stage & stage::ENDED == 0
         && let Some(backend) = tables.backend(who.backend_id.get())
     {
         let source = Source { client: who.client.get(), service: backend.service, zero: [0; 2] };
         tables.count_connection(&source, false);
     }
+    if stays != 0 {
+        let refused = if stage & stage::ANSWERED == 0 { stage::REFUSED } else { 0 };
+        who.state[1].set(stage | refused | stage::ENDED);
+        return 1;
+    }
     tables.swap_half_tag(number / WAYS, number % WAYS, tag, 0) as u32
 }
 
-/// The handshake has been under way for too long.
+/// The handshake was broken off, or has been under way for too long.
 #[inline(always)]
 fn is_over<T: Tables>(place: &HalfPlace, tables: &T) -> bool {
-    idle(tables.now(), place.created.get()) > tables.timeouts(place.who.backend_id.get()).syn
+    place.who.state[1].get() & stage::ENDED != 0
+        || idle(tables.now(), place.created.get()) > tables.timeouts(place.who.backend_id.get()).syn
 }
 
 impl Spot {
@@ -162,7 +170,13 @@ impl Shaking<'_> {
     /// Frees the place of a handshake that came to nothing.
     #[inline(always)]
     pub fn forget<T: Tables>(&self, tables: &T) {
-        tables.forget(self.number, self.tag);
+        tables.forget(self.number, self.tag, 0);
+    }
+
+    /// Ends a handshake that its backend broke off; the controller tells of it and frees the place.
+    #[inline(always)]
+    pub fn end<T: Tables>(&self, tables: &T) {
+        tables.forget(self.number, self.tag, 1);
     }
 
     /// It has been under way for too long.

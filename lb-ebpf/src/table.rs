@@ -118,7 +118,7 @@ pub trait Calls {
     /// Claims a place for a new live flow of a client ([`track`](super::track)).
     fn claim(&self, client: u64) -> u32;
     /// Frees the place of a handshake that came to nothing, while it has this tag; 0 where it has not ([`half`](super::half)).
-    fn forget(&self, half: u32, tag: u16) -> u32;
+    fn forget(&self, half: u32, tag: u16, stays: u8) -> u32;
     /// Notes the beginning of a flow of a client with a VIP; 0 where there was no place ([`enter`](super::enter)).
     fn begin(&self, client: u64, vip: u64, way: u64, birth: u64) -> u32;
     /// Takes the handshake at a place into the live table, with a packet; 0 where there was no place ([`enter`](super::enter)).

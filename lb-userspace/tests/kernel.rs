@@ -8,9 +8,10 @@ use lb_ebpf::testing::{Floor, Memory, Strays, World, cases, play};
 use machine::{Machine, OBJECT};
 use nix::sched::{CloneFlags, unshare};
 
-/// The most instructions that the verifier may go through, by the first kernel for which that holds: older
-/// ones prune less. Its limit is a million; each hundred thousand take about a tenth of a second to load.
-const BUDGETS: [((u32, u32), u32); 2] = [((6, 12), 100_000), ((5, 10), 200_000)];
+/// The most instructions that the verifier may go through, by the first kernel for which that holds. Its limit is
+/// a million; each hundred thousand take about a tenth of a second to load. Kernels do not prune alike, and newer
+/// ones not always more: measured were 5.10, 6.1, 6.12 and 6.18, each with a quarter of room.
+const BUDGETS: [((u32, u32), u32); 2] = [((6, 2), 185_000), ((5, 10), 128_000)];
 
 /// Packets on which host and kernel are compared.
 const STRAYS: usize = 100_000;

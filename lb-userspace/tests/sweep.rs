@@ -151,7 +151,7 @@ fn a_sweep_counts_what_lives_and_frees_what_is_over() {
     tables.half(6, shaking(2, kind::MIDLIFE, 0), 0);
     tables.half(last_half, shaking(2, 0, 0), 0);
     tables.half(7, shaking(2, 0, 0), DAY);
-    tables.half(8, shaking(2, 0, stage::REFUSED), 0);
+    tables.half(8, shaking(2, 0, stage::REFUSED | stage::ENDED), 0);
     tables.half(9, shaking(2, kind::RETRY, stage::REFUSED), 0);
     tables.half(10, shaking(0, kind::DIRECT, 0), 0);
     // The last lane of a set says which place goes next, and is none.
@@ -185,7 +185,7 @@ fn what_has_ended_is_told_of_once() {
     tables.flow(5, Flow { kind: kind::LOGGED, ..live(1, [FIN; 2]) }, DAY);
     tables.half(0, shaking(1, 0, 0), DAY);
     tables.half(1, shaking(1, 0, stage::ANSWERED), DAY);
-    tables.half(2, shaking(1, 0, stage::REFUSED), 0);
+    tables.half(2, shaking(1, 0, stage::REFUSED | stage::ENDED), 0);
     tables.half(3, shaking(1, kind::MIDLIFE, 0), DAY);
     tables.half(4, shaking(0, kind::DIRECT, 0), DAY);
     assert_eq!(tables.ended(), [How::Finished, How::Idle, How::Refused, How::NoAnswer, How::Unfinished]);

@@ -151,8 +151,8 @@ impl Calls for Memory {
         track::claim(self, client)
     }
 
-    fn forget(&self, half: u32, tag: u16) -> u32 {
-        half::forget(self, half, tag)
+    fn forget(&self, half: u32, tag: u16, stays: u8) -> u32 {
+        half::forget(self, half, tag, stays)
     }
 
     fn begin(&self, client: u64, vip: u64, way: u64, birth: u64) -> u32 {

@@ -169,6 +169,7 @@ impl How {
     pub(super) fn of_half(half: &Half) -> Self {
         match half.state[1] {
             stage if stage & stage::REFUSED != 0 => Self::Refused,
+            stage if stage & (stage::ANSWERED | stage::ENDED) == stage::ANSWERED | stage::ENDED => Self::ResetByBackend,
             stage if stage & stage::ANSWERED != 0 => Self::Unfinished,
             _ => Self::NoAnswer,
         }
@@ -263,6 +264,10 @@ mod tests {
         let of = |stage| How::of_half(&Half { state: [0, stage], ..Half::zeroed() });
         assert_eq!((of(0), of(stage::MOVED)), (How::NoAnswer, How::NoAnswer));
         assert_eq!((of(stage::ANSWERED), of(stage::REFUSED | stage::MOVED)), (How::Unfinished, How::Refused));
+        assert_eq!(
+            (of(stage::ANSWERED | stage::ENDED), of(stage::REFUSED | stage::ENDED)),
+            (How::ResetByBackend, How::Refused)
+        );
     }
 
     #[test]

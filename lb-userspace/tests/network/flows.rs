@@ -109,6 +109,19 @@ fn connections_that_end_are_in_the_log() {
 }
 
 #[test]
+fn connections_that_a_backend_refuses_are_errors_in_the_log() {
+    let text = web(&[0]).unprobed().file().replacen("services:", "log: {connections: errors}\nservices:", 1);
+    let mut stage = Stage::two_arms(1, &text);
+    stage.servers[0].kill();
+    until("the backend refuses", || {
+        stage.connect(3, WEB).is_err_and(|refused| format!("{refused:#}").contains("refused"))
+    });
+    let line = stage.tidegate.says("connection how=refused service=web", 0, SOON).unwrap();
+    assert!(line.contains("WARN") && line.contains(&format!("vip={WEB}")), "{line}");
+    stage.until_status("no handshake is left", |status| status["flows"]["half_open"] == 0);
+}
+
+#[test]
 fn a_client_has_as_many_connections_as_it_may_and_gets_new_ones_for_those_that_ended() {
     let stage = Stage::two_arms(2, &with("limits: {per_source: 3}"));
     let source = SocketAddrV4::new(Topology::sources()[5], 0);

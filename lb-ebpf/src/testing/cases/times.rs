@@ -19,7 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A service that measures: floors take some time themselves, but never seconds.
+/// A service that measures.
 fn timed(name: &'static str, flag: u32) -> Case {
     Case::new(name, |world| {
         one(world);

@@ -5,6 +5,7 @@
 //! fall silent. The map is read and written in batches (Linux 5.6), some system calls for 65,536 clients.
 
 use std::{
+    cmp::Reverse,
     io,
     os::fd::{AsFd as _, AsRawFd as _},
 };
@@ -52,7 +53,7 @@ impl Sources {
 
     /// Makes the map say what a sweep saw: one [`Source`] for each connection, in any order.
     pub(super) fn set_right(&self, connections: Vec<u64>) -> Result<()> {
-        let Changes { written, deleted } = changes(&count(connections), &self.read()?);
+        let Changes { written, deleted } = changes(&fitting(count(connections), limits::SOURCES), &self.read()?);
         let (keys, values): (Vec<Source>, Vec<u32>) = written.into_iter().unzip();
         self.change(Command::Write, &keys, &values).context("cannot set the connections of clients right")?;
         self.change(Command::Delete, &deleted, &[]).context("cannot forget clients without connections")
@@ -126,6 +127,17 @@ fn count(mut connections: Vec<u64>) -> Vec<(u64, u32)> {
     connections.chunk_by(|one, other| one == other).map(|run| (run[0], run.len() as u32)).collect()
 }
 
+/// Those with the most connections, where there are more clients than the map has room for: whoever is near
+/// his limit is among them.
+fn fitting(mut so: Vec<(u64, u32)>, most: usize) -> Vec<(u64, u32)> {
+    if so.len() > most {
+        so.sort_unstable_by_key(|(_, count)| Reverse(*count));
+        so.truncate(most);
+        so.sort_unstable();
+    }
+    so
+}
+
 /// What leads from what the map says to what is so.
 fn changes(so: &[(u64, u32)], said: &[(Source, u32)]) -> Changes {
     let mut changes = Changes::default();
@@ -164,5 +176,12 @@ mod tests {
         written.sort_unstable();
         assert_eq!((written, deleted), (vec![(source(2, 1), 1), (source(3, 1), 1)], vec![source(9, 1)]));
         assert_eq!(changes(&[], &[]), Changes::default());
+    }
+
+    #[test]
+    fn of_more_clients_than_there_is_room_for_those_with_the_most_connections_stay() {
+        let so = vec![(1, 1), (2, 5), (3, 2), (4, 1)];
+        assert_eq!(fitting(so.clone(), 4), so);
+        assert_eq!(fitting(so, 2), [(2, 5), (3, 2)]);
     }
 }

@@ -11,7 +11,7 @@ mod table;
 
 use anyhow::{Context as _, Result};
 use aya::maps::MapData;
-use lb_common::{Flow, Half, limits};
+use lb_common::{Flow, Half, limits, stage};
 
 pub(super) use self::sweep::{Sweep, Swept, Terms};
 use self::table::Table;
@@ -62,7 +62,7 @@ impl Flows {
         self.halves.each(|place| {
             let half = place.read();
             let key = (half.client, half.client_port, half.vip, half.vip_port);
-            if place.is_whole() {
+            if place.is_whole() && half.state[1] & stage::ENDED == 0 {
                 list.offer(key, half.backend_id, || Entry::of_half(&half, clock));
             }
         });

@@ -114,10 +114,10 @@ impl Broom<'_> {
         let is_over = self
             .terms(half.backend_id)
             .is_none_or(|terms| idle(self.sweep.clock.now, half.created) > terms.timeouts.syn);
-        // What was refused and goes nowhere else is over at once.
-        let is_refused = half.state[1] & stage::REFUSED != 0 && half.kind & kind::RETRY == 0;
+        // What its backend broke off is over at once.
+        let is_broken = half.state[1] & stage::ENDED != 0;
         let is_direct = half.kind & kind::DIRECT != 0;
-        if is_over || is_refused {
+        if is_over || is_broken {
             // Of a flow in mid-life that nobody went on with there is nothing to tell: anybody can send an ACK.
             if place.free() && !is_direct && half.kind & kind::MIDLIFE == 0 {
                 self.tell(How::of_half(&half), |clock| Entry::of_half(&half, clock));
