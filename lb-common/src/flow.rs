@@ -177,6 +177,12 @@ pub const fn ended([client, backend]: [u8; 2]) -> bool {
     (client | backend) & state::RESET != 0 || client & backend & state::FIN != 0
 }
 
+/// Only a RST of the client has ended it.
+#[inline(always)]
+pub const fn is_broken([client, backend]: [u8; 2]) -> bool {
+    client & state::RESET != 0 && backend & state::RESET == 0 && client & backend & state::FIN == 0
+}
+
 /// Jiffies since a flow was seen; one seen in the near future was seen now.
 #[inline(always)]
 pub const fn idle(now: u32, seen: u32) -> u32 {

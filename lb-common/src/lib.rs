@@ -18,7 +18,9 @@ pub mod slots;
 
 pub use address::{Address4, Endpoint, Mac, Port, protocol};
 pub use backend::{Backend, BackendId, Times, Traffic};
-pub use flow::{Flow, Half, OCTETS, SKEW, Side, Tags, Timeouts, acknowledged, ended, idle, kind, octets, stage, state};
+pub use flow::{
+    Flow, Half, OCTETS, SKEW, Side, Tags, Timeouts, acknowledged, ended, idle, is_broken, kind, octets, stage, state,
+};
 pub use hash::{client_hash, filter_index, flow_hash};
 pub use nic::Nic;
 pub use reason::{Action, Reason};

@@ -4,7 +4,7 @@
 //! where the client can be in its sequence, which the backend's acknowledgments tell; and a RST that was believed is
 //! forgotten as soon as either side goes on: who really has broken off answers whatever comes with another RST.
 
-use lb_common::{Endpoint, OCTETS, Side, Source, acknowledged, ended, kind, state};
+use lb_common::{Endpoint, OCTETS, Reason, Side, Source, acknowledged, ended, kind, state};
 
 use super::{
     header::{FIN, RST, SYN},
@@ -65,6 +65,9 @@ fn turn<T: Tables>(place: &Place, mark: Mark, side: Side, tables: &T) {
         Side::Client => (client, backend),
         Side::Backend => (backend, client),
     };
+    if mark.has(SYN) && matches!(side, Side::Backend) && client.get() & state::RESET != 0 {
+        renew(place, tables);
+    }
     let own = own_cell.get();
     let mut new = own;
     // Backends are.
@@ -95,6 +98,24 @@ fn turn<T: Tables>(place: &Place, mark: Mark, side: Side, tables: &T) {
     if kind & kind::FIRST_BYTE != 0 && (own ^ new) & state::DATA != 0 {
         first_payload(place, side, before, tables);
     }
+}
+
+/// A backend answers a SYN on a flow that its client had broken off: that connection is really over, and the flow is
+/// that of a new one, which lives when its client goes on.
+#[inline(always)]
+fn renew<T: Tables>(place: &Place, tables: &T) {
+    let [client, backend] = &place.who.state;
+    client.set(state::RESET);
+    backend.set(state::SPOKE);
+    place.who.kind.set(place.who.kind.get() & !kind::LOGGED);
+    place.created.set(tables.now());
+    let ([sent, received], [out, back]) = (&place.packets, &place.bytes);
+    // But for the SYN, which was counted with the one before.
+    sent.set(0);
+    received.set(0);
+    out.set(0);
+    back.set(0);
+    tables.count(Reason::FlowCreated);
 }
 
 /// Whether a packet at this place of the client's sequence may be of who seems to send it.

@@ -2,7 +2,7 @@
 //!
 //! Functions here run where few packets come, and the frame is not theirs: they end with a [`Decision`].
 
-use lb_common::{Backend, Endpoint, Reason, Service, Side, Vip, kind, stage};
+use lb_common::{Backend, Endpoint, Reason, Service, Side, Vip, idle, is_broken, kind, stage};
 
 use super::{
     admit::rules_of,
@@ -15,7 +15,7 @@ use super::{
     select::{first_choice, table_of},
     spot::{Peer, Spot, number_of},
     table::{Identity, NOBODY, Tables},
-    track::{Found, over},
+    track::{Found, backend_of, is_direct, over, shown},
 };
 
 /// How often a handshake is moved because it was refused.
@@ -35,9 +35,16 @@ pub fn open<T: Tables>(packet: &Packet, segment: &Segment, spot: &Spot, hints: u
         if fault != 0 {
             return fault;
         }
-        let resets = backend_flags(&found.place.who, tables) & Backend::RESETS != 0;
+        let flags = backend_flags(&found.place.who, tables);
+        let resets = flags & Backend::RESETS != 0;
         if resets && !(packet.opens() && over(found.place, tables)) {
             return end_of(packet, &found, tables);
+        }
+        if packet.opens() && flags & (Backend::PRESENT | Backend::ELIGIBLE) == Backend::PRESENT | Backend::ELIGIBLE {
+            let end = reopen(packet, &found, tables);
+            if end != 0 {
+                return end;
+            }
         }
         // It has ended, or its backend is no more, or it was opened directly to what is a VIP now.
         found.release(tables);
@@ -92,6 +99,35 @@ fn end_of<T: Tables>(packet: &Packet, found: &Found<'_>, tables: &T) -> Decision
     goes_to(found.place.who.backend_id.get())
 }
 
+/// A SYN on a flow that only its client's RST has ended: it goes to the same backend, because RST and SYN may both be
+/// forged. A backend whose connection lives answers with a mere acknowledgment, and the flow is alive; one whose
+/// connection is gone answers with SYN-ACK, and the flow begins anew. 0 where it is not so.
+#[inline(always)]
+fn reopen<T: Tables>(packet: &Packet, found: &Found<'_>, tables: &T) -> Decision {
+    let place = found.place;
+    let id = backend_of(place);
+    let is_old = idle(tables.now(), place.seen.get()) > tables.timeouts(id).fin;
+    if !is_broken(shown(place)) || is_direct(place) || is_old {
+        return 0;
+    }
+    let Some(service) = tables.service(&packet.target) else { return 0 };
+    let kept_away = keeps_away(packet, &service, tables);
+    if kept_away != 0 {
+        return kept_away;
+    }
+    note(place, packet.mark(), Side::Client, tables);
+    goes_to(id)
+}
+
+/// Why a client may not open a connection; 0 where it may.
+#[inline(always)]
+fn keeps_away<T: Tables>(packet: &Packet, service: &Service, tables: &T) -> Decision {
+    if service.flags & (Service::FILTERED | Service::RATED | Service::PER_SOURCE) == 0 {
+        return 0;
+    }
+    tables.keeps_away(number_of(packet.source), rules_of(service), packet.opens() as u8)
+}
+
 /// A handshake goes on.
 #[inline(always)]
 fn go_on<T: Tables>(packet: &Packet, segment: &Segment, shaking: &Shaking<'_>, tables: &T) -> Decision {
@@ -126,7 +162,7 @@ fn move_on<T: Tables>(packet: &Packet, shaking: &Shaking<'_>, tables: &T) {
         return;
     }
     let id = who.backend_id.get();
-    let waited = lb_common::idle(tables.now(), shaking.place.attempt.get());
+    let waited = idle(tables.now(), shaking.place.attempt.get());
     let is_out = tables.backend(id).is_none_or(|backend| backend.flags & Backend::ELIGIBLE == 0);
     if !is_out && waited < tables.patience() && !shaking.has(stage::REFUSED) {
         return;
@@ -161,11 +197,9 @@ pub fn can_move<T: Tables>(packet: &Packet, shaking: &Shaking<'_>, tables: &T) -
 #[inline(always)]
 fn admit<T: Tables>(packet: &Packet, segment: &Segment, service: &Service, is_alone: bool, tables: &T) -> Decision {
     let client = number_of(packet.source);
-    if service.flags & (Service::FILTERED | Service::RATED | Service::PER_SOURCE) != 0 {
-        let kept_away = tables.keeps_away(client, rules_of(service), packet.opens() as u8);
-        if kept_away != 0 {
-            return kept_away;
-        }
+    let kept_away = keeps_away(packet, service, tables);
+    if kept_away != 0 {
+        return kept_away;
     }
     let chosen =
         if is_alone { first_choice(tables, client, service) } else { tables.select(client, table_of(service)) };

@@ -78,7 +78,7 @@ fn segments_forged_for_the_very_ports_of_connections_break_and_move_none() {
             assert_eq!(&line.ask().unwrap(), home, "{kind}");
         }
     }
-    let all = [Segment::RST, FIN_ACK, Segment::RST | Segment::ACK, Segment::ACK, 0];
+    let all = [Segment::RST, Segment::SYN, FIN_ACK, Segment::RST | Segment::ACK, Segment::ACK, 0];
     let flood = flood(&stage.topology, &all, sources, WEB);
     until("the flood is large", || {
         for (line, home) in lines.iter().zip(&homes) {

@@ -4,7 +4,7 @@ use std::{vec, vec::Vec};
 
 use lb_common::state::{FIN, RESET, SPOKE};
 
-use super::{BACK, BACKEND, CLIENT, NEW, ON, PROVED, VIP, back, one, to_vip};
+use super::{BACK, BACKEND, CLIENT, NEW, ON, OTHER, PROVED, TAKEN_IN, VIP, back, one, out_of_the_table, to_vip, two};
 use crate::testing::{Act, Case, World};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -14,6 +14,8 @@ pub(super) fn cases() -> Vec<Case> {
         simultaneous(),
         reset_by_backend(),
         reset_by_client(),
+        forged_reset_and_syn(),
+        reopened_elsewhere(),
         resets_outside(),
         ends_outside(),
         the_window_moves(),
@@ -26,6 +28,10 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn live(name: &'static str) -> Case {
     Case::new(name, one).connects(CLIENT, VIP, BACKEND)
+}
+
+fn live_in(name: &'static str, world: World) -> Case {
+    Case::new(name, |known| *known = world).connects(CLIENT, VIP, BACKEND)
 }
 
 fn shows(case: Case, state: [u8; 2], packets: [u32; 2]) -> Case {
@@ -75,7 +81,36 @@ fn reset_by_backend() -> Case {
 
 fn reset_by_client() -> Case {
     let case = live("a client's RST from where the client is ends the connection").sends(&to_vip().rst(), BACKEND, ON);
-    shows(case, [SPOKE | RESET, SPOKE], [3, 1]).sends(&to_vip().syn(), BACKEND, NEW).then(Act::Flows(0))
+    let case = reopens(shows(case, [SPOKE | RESET, SPOKE], [3, 1]));
+    shows(case, [SPOKE; 2], [1, 1]).then(Act::Flows(1))
+}
+
+/// A client connects again from the port of a connection that it broke off.
+fn reopens(case: Case) -> Case {
+    case.sends(&to_vip().syn(), BACKEND, ON).returns(&back().syn_ack(), VIP, TAKEN_IN).sends(&to_vip(), BACKEND, ON)
+}
+
+/// A lucky forger: its RST was believed, and its SYN comes before the client speaks.
+fn forged_reset_and_syn() -> Case {
+    let case = live_in("a forged RST and a forged SYN move nobody", two(1))
+        .then(Act::Change(two(2)))
+        .sends(&to_vip().rst(), BACKEND, ON)
+        .sends(&to_vip().syn().numbers(77, 0), BACKEND, ON)
+        .then(Act::Idle(2000))
+        .sends(&to_vip().syn().numbers(77, 0), BACKEND, ON)
+        // A connection that lives answers a SYN with a mere acknowledgment (RFC 5961, section 4).
+        .returns(&back(), VIP, BACK)
+        .sends(&to_vip(), BACKEND, ON);
+    shows(case, [SPOKE; 2], [6, 2]).then(Act::Halves(0))
+}
+
+/// Nobody goes on with a connection whose SYN went to a backend that is not to have any.
+fn reopened_elsewhere() -> Case {
+    live_in("a SYN after a RST goes elsewhere where its backend takes no new connections", two(1))
+        .sends(&to_vip().rst(), BACKEND, ON)
+        .then(Act::Change(out_of_the_table()))
+        .sends(&to_vip().syn(), OTHER, NEW)
+        .then(Act::Flows(0))
 }
 
 /// Half a MiB beyond what the backend has acknowledged, and what came just before it.
@@ -90,7 +125,8 @@ fn resets_outside() -> Case {
     }
     case = case.sends(&to_vip().syn(), BACKEND, ON);
     for sequence in NEAR {
-        case = case.sends(&to_vip().rst().numbers(sequence, 2000), BACKEND, ON).connects(CLIENT, VIP, BACKEND);
+        case = case.sends(&to_vip().rst().numbers(sequence, 2000), BACKEND, ON);
+        case = reopens(case);
     }
     case.then(Act::Flows(1))
 }
@@ -117,11 +153,8 @@ fn the_window_moves() -> Case {
         .sends(&to_vip().rst(), BACKEND, ON)
         .sends(&to_vip().rst().numbers(0x004e_ffff, 2000), BACKEND, ON)
         .sends(&to_vip().rst().numbers(0x0058_0000, 2000), BACKEND, ON);
-    shows(case, [SPOKE; 2], [5, 2]).sends(&to_vip().rst().numbers(0x0057_ffff, 2000), BACKEND, ON).sends(
-        &to_vip().syn(),
-        BACKEND,
-        NEW,
-    )
+    let case = shows(case, [SPOKE; 2], [5, 2]).sends(&to_vip().rst().numbers(0x0057_ffff, 2000), BACKEND, ON);
+    shows(case, [SPOKE | RESET, SPOKE], [6, 2])
 }
 
 fn the_window_from_the_handshake_on() -> Case {
@@ -131,9 +164,8 @@ fn the_window_from_the_handshake_on() -> Case {
         .returns(&back().syn_ack().numbers(1999, 0x5000_0001), VIP, BACK)
         .sends(&to_vip().numbers(0x5000_0001, 2000), BACKEND, PROVED)
         .sends(&to_vip().rst().numbers(1000, 2000), BACKEND, ON);
-    shows(case, [SPOKE; 2], [3, 1])
-        .sends(&to_vip().rst().numbers(0x5000_0001, 2000), BACKEND, ON)
-        .sends(&begins, BACKEND, NEW)
+    let case = shows(case, [SPOKE; 2], [3, 1]).sends(&to_vip().rst().numbers(0x5000_0001, 2000), BACKEND, ON);
+    shows(case, [SPOKE | RESET, SPOKE], [4, 1])
 }
 
 fn reset_that_was_none() -> Case {

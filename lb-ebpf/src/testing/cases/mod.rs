@@ -16,7 +16,7 @@ mod times;
 
 use std::{format, string::String, vec::Vec};
 
-use lb_common::{Reason, limits as sizes, slots};
+use lb_common::{Backend, Reason, limits as sizes, slots};
 
 use super::{Case, Memory, NIC_A, NIC_B, TcpPacket, World, endpoint, tcp};
 use crate::{
@@ -80,6 +80,13 @@ fn two(named: u16) -> World {
     let mut world = World::new();
     world.serve(&[VIP], &[BACKEND, OTHER]);
     world.fill(1, &[named]);
+    world
+}
+
+/// The first of them takes no new flows any more, and the table names the other one.
+fn out_of_the_table() -> World {
+    let mut world = two(2);
+    world.backends.get_mut(&1).expect("the first backend").flags = Backend::PRESENT | Backend::REACHABLE;
     world
 }
 

@@ -2,9 +2,11 @@
 
 use std::{vec, vec::Vec};
 
-use lb_common::{Backend, Reason, Service};
+use lb_common::{Reason, Service};
 
-use super::{BACK, BACKEND, CLIENT, NEW, ON, OTHER, PROVED, VIP, back, beside, one, other, slot, to_vip, two};
+use super::{
+    BACK, BACKEND, CLIENT, NEW, ON, OTHER, PROVED, VIP, back, beside, one, other, out_of_the_table, slot, to_vip, two,
+};
 use crate::testing::{Act, Case, NIC_A, NIC_B, TcpPacket, World, tcp};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -121,12 +123,6 @@ fn late_answer_of_no_move() -> Case {
 }
 
 /// The first backend takes no new flows any more.
-fn out_of_the_table() -> World {
-    let mut world = two(2);
-    world.backends.get_mut(&1).expect("the first backend").flags = Backend::PRESENT | Backend::REACHABLE;
-    world
-}
-
 fn taken_out() -> Case {
     in_world("a repeated SYN goes to another backend at once when the first is taken out", beside(0))
         .sends(&to_vip().syn(), BACKEND, NEW)
