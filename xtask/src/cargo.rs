@@ -68,7 +68,7 @@ pub(crate) fn test(arguments: &[&str], filter: &Filter) -> Result<Tally> {
 
 impl Tally {
     /// What `test result: ok. 9 passed; 0 failed; …` says; zeros for every other line.
-    fn from_line(line: &str) -> Self {
+    pub(crate) fn from_line(line: &str) -> Self {
         let count = |word: &str| {
             let results = line.strip_prefix("test result: ")?;
             let before = results.split(word).next().filter(|before| before.len() < results.len())?;

@@ -5,7 +5,6 @@
 //! `lb-userspace` looks. What is half-done when we are interrupted is done again by the next run.
 
 use std::{
-    env,
     fs::{self, File},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -16,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::setup::TOOLCHAIN;
+use crate::setup::{self, TOOLCHAIN};
 
 const VERSION: &str = "0.13.0";
 
@@ -50,11 +49,7 @@ pub(crate) fn ensure(sysroot: &Path) -> Result<()> {
 
 /// The directory that the build script looks into.
 fn home() -> Result<PathBuf> {
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))
-        .context("neither XDG_CACHE_HOME nor HOME says where to put bpf-linker: set one of them")?;
-    Ok(cache.join(format!("tidegate/bpf-linker-{VERSION}-rust-{TOOLCHAIN}")))
+    Ok(setup::cache()?.join(format!("bpf-linker-{VERSION}-rust-{TOOLCHAIN}")))
 }
 
 /// Whether the linker is there and starts, so its library is there too.

@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod floor;
 mod kernel;
+mod kernels;
 mod linker;
 mod network;
 mod root;
@@ -30,6 +31,8 @@ enum Command {
     Check(cargo::Filter),
     /// Packet cases in this machine's kernel. Needs root, asks for it.
     Kernel(cargo::Filter),
+    /// Packet cases in the kernels of Debian's releases, emulated: 5.10, 6.1, 6.12. Minutes; no root, installs nothing.
+    Kernels(kernels::Options),
     /// Real TCP in network namespaces. Needs root, asks for it.
     Network(cargo::Filter),
     /// Net nanoseconds per packet. Needs root, asks for it.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Check(filter) => check::run(&filter).and_then(cargo::Tally::into_result),
         Command::Kernel(filter) => kernel::run(&filter).and_then(cargo::Tally::into_result),
+        Command::Kernels(options) => kernels::run(&options),
         Command::Network(filter) => network::run(&filter).and_then(cargo::Tally::into_result),
         Command::Bench(options) => bench::run(&options),
     };

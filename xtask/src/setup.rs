@@ -2,7 +2,7 @@
 //!
 //! The first run needs the network once; every other only looks, and takes a moment.
 
-use std::{path::PathBuf, process::Command};
+use std::{env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -36,6 +36,24 @@ pub(crate) fn run() -> Result<()> {
         rustup(&[&["component", "add", "--toolchain", TOOLCHAIN], missing.as_slice()].concat())?;
     }
     linker::ensure(&sysroot)
+}
+
+/// Where everything is that is got once.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))
+        .context("neither XDG_CACHE_HOME nor HOME says where to put what the build needs: set one of them")?;
+    Ok(cache.join("tidegate"))
+}
+
+/// Gets the standard library for another target.
+pub(crate) fn target(name: &str) -> Result<()> {
+    if !toolchain()?.join("lib/rustlib").join(name).join("lib").is_dir() {
+        eprintln!("setup: getting the standard library for {name}");
+        rustup(&["target", "add", "--toolchain", TOOLCHAIN, name])?;
+    }
+    Ok(())
 }
 
 /// The pinned toolchain's sysroot; the toolchain is installed if it is not there.
