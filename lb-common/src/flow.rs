@@ -141,6 +141,8 @@ pub mod stage {
     pub const REFUSED: u8 = 4;
     /// The handshake was moved here from another backend.
     pub const MOVED: u8 = 8;
+    /// It sent FIN, before its client had proved itself (RFC 7413: fast open).
+    pub const FINISHED: u8 = 16;
 }
 
 /// Who sent a packet; also the index of what is counted by direction.
