@@ -143,6 +143,8 @@ pub mod stage {
     pub const MOVED: u8 = 8;
     /// It broke off, and the client has heard of it: the entry is over, and stays only to be told of.
     pub const ENDED: u8 = 16;
+    /// It sent FIN, before its client had proved itself (RFC 7413: fast open).
+    pub const FINISHED: u8 = 32;
 }
 
 /// Who sent a packet; also the index of what is counted by direction.

@@ -1,6 +1,6 @@
 //! The two ways into the tables: a handshake begins, and one that has proved itself becomes a live flow.
 
-use lb_common::{Address4, BackendId, Endpoint, Mac, Service, Side, Source, kind, limits, state};
+use lb_common::{Address4, BackendId, Endpoint, Mac, Service, Side, Source, kind, limits, stage, state};
 
 use super::{
     half::claim_half,
@@ -12,6 +12,8 @@ use super::{
 
 const WAYS: u32 = limits::WAYS as u32;
 const HALF_WAYS: u32 = limits::HALF_WAYS as u32;
+/// From the bit of [`stage`] to that of [`state`].
+const FINISHED_SHIFT: u32 = stage::FINISHED.trailing_zeros() - state::FIN.trailing_zeros();
 
 /// Where a client is, as one number: its next hop, and the NIC that it came in on.
 #[inline(always)]
@@ -133,7 +135,7 @@ fn inherit<T: Tables>(place: &Place, shaking: &HalfPlace, acknowledged: u16, tab
     who.protocol.set(old.protocol.get());
     who.kind.set(old.kind.get() & !(kind::MIDLIFE | kind::RETRY));
     who.state[0].set(state::SPOKE);
-    who.state[1].set(state::SPOKE);
+    who.state[1].set(state::SPOKE | (old.state[1].get() & stage::FINISHED) >> FINISHED_SHIFT);
     who.nic.set(old.nic.get());
     who.client_mac.set(old.client_mac.get());
     place.seen.set(tables.now());

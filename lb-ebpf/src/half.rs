@@ -64,6 +64,8 @@ pub struct Shaking<'t> {
 }
 
 const WAYS: u32 = limits::HALF_WAYS as u32;
+/// From the flag of TCP to the bit of [`stage`].
+const FINISHED_SHIFT: u32 = stage::FINISHED.trailing_zeros() - FIN.trailing_zeros();
 
 /// [`Calls::seek_half`](super::table::Calls::seek_half).
 #[inline(always)]
@@ -234,8 +236,13 @@ impl Shaking<'_> {
             stage.set(stage.get() | stage::ANSWERED | if is_answered { stage::ANSWERED_TWICE } else { 0 });
         } else if is_answered {
             let end = segment.sequence.wrapping_add(segment.space as u32).wrapping_sub(newer.get());
-            if end > place.sent.get() as u32 && end <= u16::MAX as u32 {
-                place.sent.set(end as u16);
+            if end <= u16::MAX as u32 {
+                if end > place.sent.get() as u32 {
+                    place.sent.set(end as u16);
+                }
+                // A shift and no branch: a branch is a path more for all that comes after it.
+                let stage = &place.who.state[1];
+                stage.set(stage.get() | (packet.flags & FIN) << FINISHED_SHIFT);
             }
         }
     }

@@ -14,11 +14,14 @@ use super::{
     track::{backend_of, shown},
 };
 
-/// How far behind and beyond the backend's last acknowledgment a client's RST or FIN may lie, in 64 KiB.
+/// How far behind and beyond the backend's last acknowledgment a client's RST may lie, in 64 KiB.
 ///
 /// Half a MiB of data under way: RFC 9293, section 3.10.7.4 accepts any in the window. A forger hits one of 7,281.
 const BEHIND: u16 = 1;
 const BEYOND: u16 = 7;
+/// How far beyond a FIN may lie, in 64 KiB: 64 MiB, for it comes once, also where what was lost before it holds the
+/// acknowledgments back. By itself it ends nothing: the backend has to finish, too.
+const FIN_BEYOND: u16 = 1023;
 
 /// Notes a packet on its flow.
 #[inline(always)]
@@ -70,8 +73,9 @@ fn turn<T: Tables>(place: &Place, mark: Mark, side: Side, tables: &T) {
     }
     let own = own_cell.get();
     let mut new = own;
+    let beyond = if mark.has(RST) { BEYOND } else { FIN_BEYOND };
     // Backends are.
-    let is_believed = matches!(side, Side::Backend) || believed(place, mark.position());
+    let is_believed = matches!(side, Side::Backend) || lies_within(place, mark.position(), beyond);
     if mark.has(RST) {
         if is_believed {
             new |= state::RESET;
@@ -121,8 +125,13 @@ fn renew<T: Tables>(place: &Place, tables: &T) {
 /// Whether a packet at this place of the client's sequence may be of who seems to send it.
 #[inline(always)]
 pub fn believed(place: &Place, position: u16) -> bool {
+    lies_within(place, position, BEYOND)
+}
+
+#[inline(always)]
+fn lies_within(place: &Place, position: u16, beyond: u16) -> bool {
     let ahead = position.wrapping_sub(acknowledged(place.bytes[1].get()));
-    ahead.wrapping_add(BEHIND) <= BEYOND.wrapping_add(BEHIND)
+    ahead.wrapping_add(BEHIND) <= beyond.wrapping_add(BEHIND)
 }
 
 /// A flow that ends is one connection less of its client; one that goes on after all is one more.

@@ -296,3 +296,25 @@ fn a_reload_of_a_thousand_services_with_ten_backends_each() {
         assert!(all < Duration::from_millis(200));
     }
 }
+
+#[test]
+fn a_sweep_that_fails_holds_no_change_up() {
+    let (before, now) = (model(BEFORE), Now::read());
+    let file = Arc::new(Mutex::new(before.clone()));
+    let mut controller = controller(MemoryDatapath::new(), &file, now);
+    controller.absorb(surroundings(&[&before, &model(AFTER)]), now);
+    controller.turn(now);
+    controller.datapath_mut().failing_sweeps = true;
+    let later = now.after(Duration::from_secs(11));
+    let wake = controller.turn(later).unwrap();
+    assert!(wake > later.at, "it is not tried again at once");
+    *file.lock().unwrap() = model(AFTER);
+    controller.absorb(Event::FileChanged, later);
+    controller.turn(later);
+    let listen = "203.0.113.10:443".parse::<std::net::SocketAddrV4>().unwrap().into();
+    let names = |controller: &Controller<MemoryDatapath>| {
+        let have = controller.have();
+        have.services.get(&listen).and_then(|service| have.names.get(&service.id)).cloned()
+    };
+    assert_eq!(names(&controller).as_deref(), Some("api"));
+}

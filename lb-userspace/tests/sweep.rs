@@ -160,11 +160,36 @@ fn a_sweep_counts_what_lives_and_frees_what_is_over() {
     assert_eq!((counts.live, counts.half_open, counts.max), (4, 4, 4096));
     assert_eq!(counts.by_backend, [(1, 2), (2, 1), (16_383, 1)].into());
     assert_eq!(counts.handshakes, [(1, 1), (2, 3)].into());
+    assert_eq!((&counts.closing, counts.names(3)), (&[3].into(), true), "late packets find their backend");
     assert!(counts.took > Duration::ZERO && counts.ended.is_empty(), "nobody asked to be told");
     // What has ended stays a while for late packets.
     assert_eq!(tables.held([20, 21, 22, 23, 24, 0, last]), [false, false, true, true, true, true, true]);
     assert_eq!(tables.half_held([7, 8, 9, 10, 0, last_half]), [false, false, true, true, true, true]);
     assert_eq!(tag_of(&tables.half_tags, 3, HALF_WAYS), 5);
+}
+
+#[test]
+fn a_vip_of_a_withdrawn_service_stays_for_what_is_late_of_its_connections() {
+    let mut tables = Tables::new(4096);
+    tables.backend(1);
+    let service = Service { id: 7, table: 7, slots: slots::SMALL, flags: 0 };
+    let other = "203.0.113.11:80";
+    for listen in [VIP, other] {
+        let listen = listen.parse::<SocketAddrV4>().unwrap().into();
+        for step in [Step::PublishService(listen, service), Step::WithdrawService(listen)] {
+            tables.datapath.apply(&step).unwrap();
+        }
+    }
+    // Its client may not have heard yet that it is over, and would be answered by the gateway's own stack.
+    tables.flow(0, live(1, [FIN; 2]), 0);
+    let vips: HashMap<_, Address4, lb_common::Vip> = tables.space.pinned("VIPS").try_into().unwrap();
+    let is_there = |vip: &str| vips.get(&(*vip.parse::<SocketAddrV4>().unwrap().ip()).into(), 0).is_ok();
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while is_there(other) {
+        assert!(std::time::Instant::now() < deadline, "the other is never let go");
+        tables.sweep();
+    }
+    assert!(is_there(VIP));
 }
 
 #[test]

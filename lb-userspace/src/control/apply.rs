@@ -181,7 +181,8 @@ impl<D: Datapath> Controller<D> {
     fn sweep_at(&self) -> Instant {
         let tells = self.model.as_ref().is_some_and(|model| model.log_connections != LogConnections::Off);
         let counts = || self.have.services.values().any(|service| service.flags & Service::PER_SOURCE != 0);
-        self.rests.sweep_at(tells || counts())
+        let due = self.rests.sweep_at(tells || counts());
+        self.unswept.as_ref().map_or(due, |(_, again)| due.max(*again))
     }
 
     /// Sweeps the flow tables, for backends that drain and for places of flows that are over, when that is due.
@@ -194,14 +195,12 @@ impl<D: Datapath> Controller<D> {
             Ok(flows) => {
                 self.stale |= self.rests.swept(&flows, now);
                 self.announcer.swept(&flows.quiet);
+                self.unswept = None;
             }
             Err(error) => {
-                log::error!("cannot sweep the flow table: {error:#}");
-                self.trouble = Some(Trouble {
-                    text: format!("cannot sweep the flow table: {error:#}"),
-                    again: now.at + PAUSES.1,
-                    pause: PAUSES.0,
-                });
+                let text = format!("cannot sweep the flow table: {error:#}; it is tried again");
+                log::error!("{text} in {:?}", PAUSES.1);
+                self.unswept = Some((text, now.at + PAUSES.1));
             }
         }
     }
@@ -288,6 +287,7 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> = self.ground.iter().filter(|fault| fault.fatal).map(ToString::to_string).collect();
         faults.extend(self.trouble.iter().map(|trouble| trouble.text.clone()));
+        faults.extend(self.unswept.iter().map(|(text, _)| text.clone()));
         faults.extend(self.announcer.failed().map(str::to_owned));
         faults.extend(self.hold.iter().map(|_| ALL_SILENT.to_owned()));
         faults.extend(self.unseen.iter().chain(&self.short).chain(&self.astray).cloned());

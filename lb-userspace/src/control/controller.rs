@@ -95,6 +95,8 @@ pub struct Controller<D> {
     pub(super) returns: Returns,
     pub(super) started: SystemTime,
     pub(super) sweep: Option<(Instant, FlowCounts)>,
+    /// Why the flow tables cannot be swept, and when it is tried again; changes do not wait for that.
+    pub(super) unswept: Option<(String, Instant)>,
     /// How much may be written of connections that end.
     pub(super) ration: Ration,
     pub(super) waiting: Vec<Waiting>,
@@ -165,6 +167,7 @@ impl<D: Datapath> Controller<D> {
             returns: Returns::default(),
             started: now.wall,
             sweep: None,
+            unswept: None,
             ration: Ration::default(),
             waiting: Vec::new(),
             awaited: None,

@@ -57,9 +57,9 @@ pub(super) struct Draining {
 }
 
 impl Draining {
-    /// When its flows are no longer left alone.
+    /// When its flows are no longer left alone; never, where that is beyond what can be counted.
     pub(super) fn until(&self) -> Option<Instant> {
-        self.drain.map(|drain| self.since.at + drain.time)
+        self.drain.and_then(|drain| self.since.at.checked_add(drain.time))
     }
 }
 
@@ -226,6 +226,21 @@ pub(super) fn large_tables(have: &Snapshot) -> BTreeSet<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_nobody_wrote_ends_never() {
+        let now = Now::read();
+        let one = |millis| {
+            let drain = Drain { time: Duration::from_millis(millis), then: LiveFlows::Reset };
+            Draining { since: now, noted: now.at, drain: Some(drain), is_over: false }
+        };
+        assert_eq!(one(1000).until(), Some(now.at + Duration::from_secs(1)));
+        // A state directory that somebody edited must not keep the controller from starting.
+        assert_eq!(
+            Draining { drain: Some(Drain { time: Duration::MAX, then: LiveFlows::Keep }), ..one(0) }.until(),
+            None
+        );
+    }
 
     #[test]
     fn places_are_swept_for_also_when_nobody_drains() {

@@ -41,6 +41,8 @@ pub struct MemoryDatapath {
     pub returned: BTreeMap<String, u32>,
     /// How many steps succeed before one fails; the failing one and all after it until this is set anew.
     pub failing_after: Option<usize>,
+    /// Whether sweeps fail.
+    pub failing_sweeps: bool,
     /// All steps that were done.
     pub applied: Vec<Step>,
 }
@@ -192,6 +194,7 @@ impl Datapath for MemoryDatapath {
     }
 
     fn flows(&mut self) -> Result<FlowCounts> {
+        ensure!(!self.failing_sweeps, "no clock, as the test wants it");
         let mut swept = self.flows.clone();
         self.flows.ended.clear();
         self.flows.untold = 0;

@@ -117,10 +117,12 @@ pub struct FlowCounts {
     pub took: Duration,
     /// Live flows by backend; backends without any are missing.
     pub by_backend: BTreeMap<BackendId, u64>,
-    /// Announced VIPs that nothing has been served on for a while and that no live flow names.
+    /// Announced VIPs that nothing has been served on for a while and that no flow names.
     pub quiet: BTreeSet<Ipv4Addr>,
     /// What is half open, by backend; backends without any are missing.
     pub handshakes: BTreeMap<BackendId, u64>,
+    /// Backends of connections that have ended: they stay a while for what is late, or is sent again.
+    pub closing: BTreeSet<BackendId>,
     /// Connections that were found to be over and that [`Datapath::tell_of`] asks for; each is told of once.
     pub ended: Vec<Ending>,
     /// And so many more, which nobody is told of.
@@ -130,7 +132,7 @@ pub struct FlowCounts {
 impl FlowCounts {
     /// Whether anything still leads to a backend.
     pub fn names(&self, id: BackendId) -> bool {
-        self.by_backend.contains_key(&id) || self.handshakes.contains_key(&id)
+        self.by_backend.contains_key(&id) || self.handshakes.contains_key(&id) || self.closing.contains(&id)
     }
 }
 

@@ -126,7 +126,8 @@ fn detach_on_exit_and_a_start_that_never_serves_take_them_away() {
 
 #[test]
 fn a_withdrawn_vip_is_found_as_long_as_a_connection_through_it_lives() {
-    let stage = Stage::two_arms(2, &file(&[web(&[0]), alt(&[1]).and(NEAR)]));
+    let both = file(&[web(&[0]), alt(&[1]).and(NEAR)]).replace("    listen", "    timeouts: {fin: 1s}\n    listen");
+    let stage = Stage::two_arms(2, &both);
     let connection = stage.connect(0, NEAR).unwrap();
     connection.ask().unwrap();
     stage.tidegate.edit(&file(&[web(&[0])])).unwrap();

@@ -13,10 +13,11 @@ use crate::{
 
 #[test]
 fn a_removed_backend_keeps_its_live_connections_and_gets_no_new_ones() {
-    let stage = Stage::two_arms(3, &web(&[0, 1, 2]).file());
+    let file = |backends: &[u8]| web(backends).file().replace("    listen", "    timeouts: {fin: 1s}\n    listen");
+    let stage = Stage::two_arms(3, &file(&[0, 1, 2]));
     let pings = stage.pings(60);
     let traffic = Load::new(Topology::sources(), WEB).start(stage.client());
-    stage.tidegate.edit(&web(&[0, 2]).file()).unwrap();
+    stage.tidegate.edit(&file(&[0, 2])).unwrap();
     let endpoint = crate::file::endpoint(1).to_string();
     // It has lost its name with its line in the file.
     let answer = stage.tidegate.wait_until("it drains", SOON, |answer| state(answer, &endpoint) == "drain").unwrap();
@@ -32,7 +33,7 @@ fn a_removed_backend_keeps_its_live_connections_and_gets_no_new_ones() {
     let report = pings.stop();
     report.expect_no_failure();
     expect_faithful(&report);
-    // With its last connection it is gone itself.
+    // With its last connection, and what may be late of it, it is gone itself.
     stage.until_state(&endpoint, "");
 }
 

@@ -45,7 +45,7 @@ fn expect_reset(report: &Report, homes: &[(Ipv4Addr, std::sync::Arc<str>)], back
 
 #[test]
 fn a_removed_backend_that_has_drained_for_long_enough_resets_its_connections_and_is_gone() {
-    let keys = "drain: {for: 1s, then: reset}";
+    let keys = "drain: {for: 1s, then: reset}\ntimeouts: {fin: 1s}";
     let stage = Stage::two_arms(3, &with(&[0, 1, 2], keys));
     let homes = homes(&stage.ask_some(WEB, 60));
     let pings = stage.pings(60);
@@ -75,7 +75,7 @@ fn changed_idle_times_hold_for_live_connections() {
 
 #[test]
 fn a_restart_does_not_give_a_backend_that_drains_its_time_anew() {
-    let keys = "drain: {for: 1h, then: reset}";
+    let keys = "drain: {for: 1h, then: reset}\ntimeouts: {fin: 1s}";
     let mut stage = Stage::two_arms(2, &with(&[0, 1], keys));
     let pings = stage.pings(30);
     stage.tidegate.edit(&with(&[0], keys)).unwrap();

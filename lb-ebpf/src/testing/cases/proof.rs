@@ -18,6 +18,7 @@ pub(super) fn cases() -> Vec<Case> {
         unanswered(),
         cookies(),
         fast_open(),
+        fast_open_and_finished(),
         early_data_survives_a_repeated_answer(),
         early_data_beyond_sixteen_bits(),
         data_from_before_the_answer(),
@@ -116,6 +117,21 @@ fn fast_open() -> Case {
         .then(Act::Flows(0))
         .sends(&to_vip().numbers(1100, 2050), BACKEND, PROVED)
         .then(Act::Shows([state::SPOKE; 2], [3, 3], [220, 220]))
+}
+
+fn fast_open_and_finished() -> Case {
+    let last = back().numbers(2000, 1100).payload(&[7; 50]).fin();
+    Case::new("a backend that has finished before the proof is known to have", one)
+        .sends(&to_vip().syn().payload(&[1; 100]), BACKEND, NEW)
+        .returns(&back().syn_ack().numbers(1999, 1100), VIP, BACK)
+        // Of an earlier connection.
+        .returns(&back().numbers(0x4000_0000, 1100).fin(), VIP, BACK)
+        .returns(&last, VIP, BACK)
+        .sends(&to_vip().numbers(1100, 2051), BACKEND, PROVED)
+        .then(Act::Shows([state::SPOKE, state::SPOKE | state::FIN], [2, 3], [180, 170]))
+        .sends(&to_vip().numbers(1100, 2051).fin(), BACKEND, ON)
+        .sends(&to_vip().syn(), BACKEND, NEW)
+        .then(Act::Flows(0))
 }
 
 fn early_data_survives_a_repeated_answer() -> Case {

@@ -53,6 +53,7 @@ struct Broom<'a> {
     sweep: Sweep<'a>,
     flows: Vec<u64>,
     handshakes: Vec<u64>,
+    closing: Vec<u64>,
     swept: Swept,
 }
 
@@ -63,14 +64,16 @@ impl Sweep<'_> {
             sweep: self,
             flows: vec![0; limits::BACKENDS],
             handshakes: vec![0; limits::BACKENDS],
+            closing: vec![0; limits::BACKENDS],
             swept: Swept { counts, named: BTreeSet::new(), sources: Vec::new() },
         };
         // Flows first: where more end than can be told of, they matter more than handshakes that came to nothing.
         flows.each(|place| broom.flow(place));
         halves.each(|place| broom.half(place));
-        let Broom { flows, handshakes, mut swept, .. } = broom;
+        let Broom { flows, handshakes, closing, mut swept, .. } = broom;
         swept.counts.by_backend = taken(&flows);
         swept.counts.handshakes = taken(&handshakes);
+        swept.counts.closing = taken(&closing).into_keys().collect();
         swept
     }
 }
@@ -98,6 +101,13 @@ impl Broom<'_> {
             // It stays for late packets; the mark keeps it from being told of twice.
             if is_news && place.mark(flow.kind, kind::LOGGED) {
                 self.tell(How::of_flow(&flow), |clock| Entry::of_flow(&flow, clock));
+            }
+            // What was lost on the way is sent again: its backend and its VIP have to be there for it.
+            if !is_direct {
+                if let Some(flows) = self.closing.get_mut(usize::from(flow.backend_id)) {
+                    *flows += 1;
+                }
+                self.name(flow.vip);
             }
         } else if !is_direct {
             self.swept.counts.live += 1;
