@@ -203,6 +203,17 @@ pub struct Rate {
     pub time: Duration,
 }
 
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.time.as_secs() {
+            60 => "m",
+            3600 => "h",
+            _ => "s",
+        };
+        write!(f, "{}/{unit}", self.connections)
+    }
+}
+
 /// Who may open connections: whoever `deny` does not name, and `allow` names where it is there. Services that
 /// take a list from `defaults` share it. Both are in order, each prefix once.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

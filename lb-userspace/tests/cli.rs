@@ -103,3 +103,25 @@ fn a_file_with_faults_is_named_where_its_socket_may_be_meant() {
     assert_eq!(asked.status.code(), Some(69), "{error}");
     assert!(error.contains("f.yaml has faults, so its admin.socket is not known"), "{error}");
 }
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("f.yaml");
+    fs::write(&file, "version: 1\nservices:\n  web: {listen: 203.0.113.10:80, backends: [10.0.1.1]}\n").unwrap();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let checked = check.arg("check").arg(&file).stdout(full).output().unwrap();
+    let error = String::from_utf8(checked.stderr).unwrap();
+    assert_eq!(checked.status.code(), Some(1), "{error}");
+    assert!(error.starts_with("tidegate: cannot write the answer: No space left"), "{error}");
+}
+
+#[test]
+fn the_unit_is_started_again_for_ever_and_a_bad_file_is_not() {
+    let unit = include_str!("../../deploy/tidegate.service");
+    let has = |line: &str| unit.lines().any(|known| known == line);
+    assert!(has("StartLimitIntervalSec=0") && has("RestartPreventExitStatus=2 77 78"), "{unit}");
+    // Its exit code would be none of the main process, and would stop nothing.
+    assert!(!unit.lines().any(|line| line.starts_with("ExecStartPre=")), "{unit}");
+}

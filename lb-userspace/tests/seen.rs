@@ -13,7 +13,7 @@ use lb_userspace::{
         entry::{Ending, Entry, How, State},
         memory::MemoryDatapath,
     },
-    net::NextHop,
+    net::{Address, NextHop},
     time::Now,
 };
 use serde_json::{Value, json};
@@ -191,6 +191,22 @@ fn explain_says_who_is_kept_away() {
         Service { flags: Service::FILTERED, ..web },
     ));
     assert!(seen.explain("192.0.3.7", WEB).unwrap()["backend"].is_null());
+}
+
+#[test]
+fn explain_says_what_may_keep_a_client_from_the_backend_of_its_slot() {
+    let mut seen = Seen::new(&FILE.replace("203.0.113.11:80,", "203.0.113.11:80, limits: {rate: 5/m},"));
+    let mut found = Surroundings { names: [(2, "eth0".to_owned())].into(), ..Surroundings::default() };
+    let own =
+        Address { address: [10, 0, 1, 1].into(), ifindex: 2, subnet: ([10, 0, 1, 0].into(), 24), is_marked: false };
+    found.addresses.insert(own);
+    found.hops.insert([10, 0, 1, 13].into(), NextHop::Known { ifindex: 2, mac: [2; 6] });
+    seen.controller.absorb(Event::Surroundings(Ok(found)), seen.now);
+    let mut why = |client| seen.explain(client, "203.0.113.11:80").unwrap()["why"].as_str().unwrap().to_owned();
+    assert!(why("192.0.2.7").contains("hash of its address; `limits.rate` lets in 5/m"), "{}", why("192.0.2.7"));
+    assert!(why("10.0.1.13").contains("that is the client itself"), "{}", why("10.0.1.13"));
+    assert!(why("10.0.1.77").contains("both are in the subnet of 10.0.1.0/24"), "{}", why("10.0.1.77"));
+    assert!(why("10.0.1.1").contains("an address of this gateway"), "{}", why("10.0.1.1"));
 }
 
 #[test]

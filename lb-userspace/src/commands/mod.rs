@@ -68,10 +68,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Detach { json } => detach::detach(&places, json).map(Said::from),
     };
     match result {
-        Ok(Said { text, code }) => {
-            write(&mut io::stdout(), &text);
-            ExitCode::from(code)
-        }
+        Ok(Said { text, code }) => print(&text, code),
         Err(refusal) => {
             write(&mut io::stderr(), &format!("tidegate: {}\n", refusal.text.trim_end()));
             ExitCode::from(refusal.code)
@@ -82,8 +79,20 @@ pub fn execute(cli: Cli) -> ExitCode {
 impl check::Checked {
     fn tell(&self) -> ExitCode {
         write(&mut io::stderr(), &self.stderr);
-        write(&mut io::stdout(), &self.stdout);
-        ExitCode::from(self.code)
+        print(&self.stdout, self.code)
+    }
+}
+
+/// Prints an answer, and ends with this code. Whoever reads us may go away; but a file that lacks half of the answer is
+/// no success.
+fn print(text: &str, code: u8) -> ExitCode {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            write(&mut io::stderr(), &format!("tidegate: cannot write the answer: {error}\n"));
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::from(code),
     }
 }
 

@@ -90,6 +90,8 @@ fn log_to_stderr() {
     for ours in ["lb_userspace", "lb_ebpf", "tidegate"] {
         builder.filter_module(ours, LevelFilter::Trace);
     }
+    // It warns of what comes to a socket whose reader is gone, which is so at every stop.
+    builder.filter_module("netlink_proto", LevelFilter::Error);
     builder.init();
     log::set_max_level(LevelFilter::Info);
 }
@@ -237,7 +239,9 @@ async fn serve(
         }
         Ended::Detach(done) => {
             let result = open.detach();
-            log::info!("detached, as asked");
+            if result.is_ok() {
+                log::info!("detached, as asked");
+            }
             let _ = done.send(result.as_ref().map_err(|error| format!("{error:#}")).copied());
             result.map_err(failed_by)
         }

@@ -38,15 +38,52 @@ pub(super) fn text(status: &Status) -> String {
         seen.filter(|(_, count)| *count > 0).map(|(label, count)| format!("{count} {label}")).collect();
     line("packets", if seen.is_empty() { "none yet".to_owned() } else { seen.join(", ") });
     let mut faults: Vec<&str> = status.config.fault.iter().map(String::as_str).collect();
-    faults.extend(status.faults.iter().chain(&status.config.needs_restart).map(String::as_str));
-    if !faults.is_empty() {
-        let _ = writeln!(text, "\n{}:", counted(faults.len(), "fault"));
-        for fault in faults {
-            let _ = writeln!(text, "- {}", fault.trim_end().replace('\n', "\n  "));
-        }
-    }
+    faults.extend(status.faults.iter().map(String::as_str));
+    list(&mut text, &counted(faults.len(), "fault"), faults);
+    // No fault: all goes on as it did, and nothing but a restart changes that.
+    let waiting: Vec<&str> = status.config.needs_restart.iter().map(String::as_str).collect();
+    list(&mut text, "in the file, and not in force", waiting);
     for warning in &status.warnings {
         let _ = writeln!(text, "\nwarning: {warning}");
     }
     text
+}
+
+fn list(text: &mut String, head: &str, lines: Vec<&str>) {
+    if !lines.is_empty() {
+        let _ = writeln!(text, "\n{head}:");
+    }
+    for line in lines {
+        let _ = writeln!(text, "- {}", line.trim_end().replace('\n', "\n  "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_counted_without_what_waits_for_a_restart() {
+        let status = serde_json::from_value(serde_json::json!({
+            "version": "1", "ready": false, "pid": 1, "started_at": "now", "interfaces": [], "announced": [],
+            "flows": {"live": 0, "half_open": 0, "max": 1024}, "packets": {}, "services": 1, "http": null,
+            "backends": {"up": 0, "down": 0, "starting": 0, "drain": 0},
+            "config": {
+                "file": "f.yaml", "loaded_at": null, "fault": "f.yaml:1:1: bad\n  help: mend it\n",
+                "needs_restart": ["node.xdp: restart"],
+            },
+            "faults": ["ip_forward is 0"], "warnings": [],
+        }));
+        let said = text(&status.unwrap());
+        let end = "
+2 faults:
+- f.yaml:1:1: bad
+    help: mend it
+- ip_forward is 0
+
+in the file, and not in force:
+- node.xdp: restart
+";
+        assert!(said.ends_with(end), "{said}");
+    }
 }

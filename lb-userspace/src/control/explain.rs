@@ -1,7 +1,10 @@
 //! Which backend a client has or would get, and why: from the flow tables and the maps as they are, in the
 //! order in which the packet path asks them.
 
-use std::{collections::BTreeMap, net::SocketAddrV4};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use lb_common::{Backend, BackendId, Endpoint, Origin, Service};
 
@@ -13,6 +16,7 @@ use crate::{
         entry::{Entry, State},
         query::Query,
     },
+    net::Address,
     observe::{
         documents::{Candidate, Explained},
         ends::{Called, Caller},
@@ -52,7 +56,10 @@ impl<D: Datapath> Controller<D> {
         let (backend, from, why) = match found {
             Some(entry) => (Some(self.served_by(entry).1), "flow", self.flow_says(entry)),
             None => {
-                let Chosen { id, why } = choose(&choice, caller, &own, &self.have.backends);
+                let Chosen { id, mut why } = choose(&choice, caller, &own, &self.have.backends);
+                if let Some(id) = id {
+                    why.extend(self.hindrances(&name, id, caller.address));
+                }
                 (id.map(|id| self.backend_name(&name, id)), "table", why)
             }
         };
@@ -72,6 +79,36 @@ impl<D: Datapath> Controller<D> {
             State::MidLife => format!("first seen in mid-life {age} ago; its backend has not gone on with it yet{end}"),
             _ => format!("it has a live flow, for {age}, idle for {idle}{end}"),
         }
+    }
+
+    /// What may keep a new connection from that backend all the same, each with a word before it.
+    fn hindrances(&self, service: &str, id: BackendId, client: Ipv4Addr) -> Vec<String> {
+        let backend = self.have.backends.get(&id).map(|backend| Ipv4Addr::from(backend.address));
+        let past = match (&self.surroundings, backend) {
+            (Some(found), _) if found.at(client).next().is_some() => Some(
+                "; but it is an address of this gateway, and what the gateway itself sends is not balanced".to_owned(),
+            ),
+            (_, Some(backend)) if backend == client => {
+                Some("; but that is the client itself, so that it would not connect".to_owned())
+            }
+            (Some(found), Some(backend)) => {
+                let near = found.addresses.iter().find(|at| at.reaches(client) && at.reaches(backend));
+                let answers = |at: &Address| {
+                    let (subnet, bits) = at.subnet;
+                    format!(
+                        "; but both are in the subnet of {subnet}/{bits}, where the backend answers past this gateway, so \
+                         that it would not connect"
+                    )
+                };
+                near.map(answers)
+            }
+            _ => None,
+        };
+        let model = self.model.as_ref().and_then(|model| model.services.get(service));
+        let rate = model.and_then(|model| model.limits.rate);
+        let limit =
+            |rate| format!("; `limits.rate` lets in {rate} of all clients together, and drops the SYNs of others");
+        past.into_iter().chain(rate.map(limit)).collect()
     }
 
     /// Why nothing is served on an endpoint.

@@ -195,12 +195,7 @@ impl Shown for Measure {
 
 impl Shown for Rate {
     fn shown(&self) -> String {
-        let unit = match self.time.as_secs() {
-            60 => "m",
-            3600 => "h",
-            _ => "s",
-        };
-        format!("{}/{unit}", self.connections)
+        self.to_string()
     }
 }
 

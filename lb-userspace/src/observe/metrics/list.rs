@@ -63,7 +63,7 @@ pub const METRICS: &[Metric] = &[
         unit: "",
         labels: NONE,
         help: "What is wrong right now, in number; `tidegate status` has the words.",
-        read: |all, out| out.add(&[], all.status.faults.len()),
+        read: |all, out| out.add(&[], all.status.faults.len() + usize::from(all.status.config.fault.is_some())),
     },
     Metric {
         name: "tidegate_warnings",

@@ -28,6 +28,11 @@ services:
 
 /// The page after `web` has lost its third backend, which keeps a flow.
 fn told() -> String {
+    told_after(2)
+}
+
+/// The same after so many readings of the file, the first of which finds a fault.
+fn told_after(readings: usize) -> String {
     let now = Now::read();
     let (model, _) = config::parse(FILE, "f.yaml").unwrap_or_else(|faults| panic!("{faults}"));
     let mut less = model.clone();
@@ -68,8 +73,7 @@ fn told() -> String {
     };
     datapath.traffic.insert(1, Traffic { packets: [10, 20], bytes: [1000, 2000] });
     datapath.times.insert(1, Times { average: 16 * 2000, count: 3, sum: 9000 });
-    controller.absorb(Event::Reload(None), now);
-    controller.absorb(Event::Reload(None), now);
+    (0..readings).for_each(|_| controller.absorb(Event::Reload(None), now));
     controller.turn(now);
     let (send, mut measures) = oneshot::channel();
     controller.absorb(Event::Measure(send), now);
@@ -90,6 +94,12 @@ fn series(page: &str) -> BTreeMap<&str, f64> {
         }
     }
     all
+}
+
+#[test]
+fn a_fault_of_the_file_is_one_of_the_faults() {
+    let faults = [0, 1, 2].map(|readings| series(&told_after(readings))["tidegate_faults"]);
+    assert_eq!(faults, [faults[0], faults[0] + 1.0, faults[0]]);
 }
 
 #[test]
