@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -25,6 +26,9 @@ use crate::{
 
 /// Frames in one system call.
 const BATCH: usize = 64;
+/// Between two batches: some fifty thousand segments a second. A flood that takes the whole machine shows what a
+/// queue drops, and nothing of the balancer.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Any odd number: two floods of a kind are alike.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -61,6 +65,7 @@ impl Forgery {
                 let frames: Vec<_> = (turn..turn + BATCH).map(|turn| self.frame(turn, &mut chance)).collect();
                 count.fetch_add(send(&wire, &frames), Ordering::Relaxed);
                 turn += BATCH;
+                thread::sleep(PAUSE);
             }
         });
         Ok(Flood { stop, sent, thread: Some(thread) })
